@@ -1,0 +1,203 @@
+"""Models in files: `save`, `load` and `load_metadata`.
+
+A file is in the safetensors format (https://huggingface.co/docs/safetensors): the weights under
+their names, so that others can read them, and one entry "fastrnn" in its metadata, a JSON object
+of the format's number, the library's version, the model and the user's own metadata::
+
+    {"format": 1, "version": "0.1.0", "model": {"class": "GRU", "config": {...}}, "metadata": {}}
+
+Reading trusts nothing: only classes of a fixed table are built, and only after the shapes their
+configuration asks for were found in the file. Nothing is ever unpickled or evaluated.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from .base import Layer
+from .layers import build_layer, describe_layer, described_shapes
+
+__all__ = ["load", "load_metadata", "save"]
+
+FORMAT = 1
+_DTYPES = {"F32": "float32", "F64": "float64"}
+
+Path = str | os.PathLike[str]
+
+
+def save(layer: Layer, path: Path, metadata: Mapping[str, Any] | None = None) -> None:
+    """Write a layer or a model, its weights and its configuration, to a file.
+
+    The file is replaced in one step: whatever happens, `path` has the old or the new content.
+
+    Parameters
+    ----------
+    layer : Layer
+        A layer of this library; a `Sequential` for a model.
+    path : str or os.PathLike
+        Usually "....safetensors".
+    metadata : mapping, optional
+        Anything JSON can hold, for `load_metadata`.
+
+    Raises
+    ------
+    TypeError
+        If `layer` is no layer of this library, or JSON cannot hold `metadata`.
+    ValueError
+        If one parameter appears under two names, or `metadata` holds NaN or infinite numbers.
+    OSError
+        If the file cannot be written.
+    ImportError
+        If the package safetensors is missing.
+    """
+    parameters = layer.parameters() if isinstance(layer, Layer) else {}
+    description = {
+        "format": FORMAT,
+        "version": _library_version(),
+        "model": describe_layer(layer),
+        "metadata": dict(metadata or {}),
+    }
+    try:
+        text = json.dumps(description, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"metadata: expected what JSON can hold ({error})") from None
+    if len({id(parameter) for parameter in parameters.values()}) < len(parameters):
+        raise ValueError("layer: expected each parameter once, got one under several names")
+    arrays = {name: parameter._array for name, parameter in parameters.items()}
+    _write(path, _safetensors().numpy.save(arrays, {"fastrnn": text}))
+
+
+def load(path: Path) -> Layer:
+    """Read the layer or model that `save` wrote.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+
+    Returns
+    -------
+    Layer
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged or none that `save` wrote; the message names the file and what is
+        wrong.
+    OSError
+        If the file cannot be read.
+    ImportError
+        If the package safetensors is missing.
+    """
+    with _open(path) as file, _named_errors(path):
+        model = _read_description(file)["model"]
+        names = set(file.keys())
+        dtypes = {}
+        # Lazily: a hostile configuration may ask for any number of parameters of any size.
+        for name, shape in described_shapes(model):
+            if name not in names:
+                raise ValueError(f"the weights {name} are missing")
+            entry = file.get_slice(name)
+            if tuple(entry.get_shape()) != shape:
+                raise ValueError(f"{name}: expected the shape {shape}, got {entry.get_shape()}")
+            dtypes[name] = _DTYPES.get(entry.get_dtype(), entry.get_dtype())
+        unexpected = sorted(names - dtypes.keys())
+        if unexpected:
+            raise ValueError(f"unexpected weights {', '.join(unexpected)}")
+        layer = build_layer(model)
+        for name, parameter in layer.parameters().items():
+            if dtypes[name] != parameter.dtype.name:
+                raise ValueError(f"{name}: expected {parameter.dtype.name}, got {dtypes[name]}")
+            parameter.data = file.get_tensor(name)
+        return layer
+
+
+def load_metadata(path: Path) -> dict[str, Any]:
+    """Read the metadata that were given to `save`; errors as `load`."""
+    with _open(path) as file, _named_errors(path):
+        metadata: dict[str, Any] = _read_description(file)["metadata"]
+        return metadata
+
+
+def _library_version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("fastrnn")
+    except PackageNotFoundError:  # run from a source tree
+        return "unknown"
+
+
+def _safetensors() -> Any:
+    try:
+        import safetensors
+        import safetensors.numpy
+    except ImportError:
+        raise ImportError(
+            "saving and loading models needs the package safetensors: pip install 'fastrnn[train]'"
+        ) from None
+    return safetensors
+
+
+@contextlib.contextmanager
+def _open(path: Path) -> Iterator[Any]:
+    """Open a safetensors file; ValueError if it is none."""
+    safetensors = _safetensors()
+    with open(path, "rb"):  # errors of the file system, by their own names
+        pass
+    try:
+        file = safetensors.safe_open(os.fspath(path), framework="numpy")
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"{os.fspath(path)}: not a whole safetensors file ({error})") from None
+    with file:
+        yield file
+
+
+@contextlib.contextmanager
+def _named_errors(path: Path) -> Iterator[None]:
+    """Make whatever a hostile description raises a ValueError that names the file."""
+    try:
+        yield
+    except RecursionError:
+        raise ValueError(f"{os.fspath(path)}: the model is nested too deeply") from None
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        raise ValueError(f"{os.fspath(path)}: {error}") from error
+
+
+def _read_description(file: Any) -> dict[str, Any]:
+    """Return the JSON object of `save`, its outermost level checked."""
+    text = (file.metadata() or {}).get("fastrnn")
+    if text is None:
+        raise ValueError("no fastrnn model (load_state_dict takes weights of other origin)")
+    try:
+        description = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"the description of the model is no JSON ({error})") from None
+    if not isinstance(description, dict):
+        raise ValueError("the description of the model is no JSON object")
+    number = description.get("format")
+    if type(number) is not int or number != FORMAT:
+        raise ValueError(f"expected format {FORMAT}, got {number!r}: a file of another version")
+    if "model" not in description or not isinstance(description.get("metadata"), dict):
+        raise ValueError("the description of the model lacks an entry")
+    return description
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file so that `path` has the old or the new content, never a part."""
+    target = os.path.realpath(path)  # replace what a link points to, not the link
+    temporary = f"{target}.{secrets.token_hex(4)}.tmp"
+    try:
+        with open(temporary, "xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise

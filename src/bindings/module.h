@@ -1,0 +1,12 @@
+// What the module is made of: one register_* per subject.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+namespace fastrnn::bindings {
+
+void register_config(pybind11::module_& m);
+void register_recurrent(pybind11::module_& m);
+void register_ops(pybind11::module_& m);
+
+}  // namespace fastrnn::bindings

@@ -1,0 +1,23 @@
+// The instruction set in use: the best of those built that this processor has, chosen once;
+// FASTRNN_ISA=generic|avx2|avx512|neon asks for one.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "kernels/kernels.h"
+
+namespace fastrnn {
+
+std::vector<std::string> built_isas();      // in order of preference, the widest first
+std::vector<std::string> supported_isas();  // of those, what this processor can run
+// Of the active set. Throws std::runtime_error where FASTRNN_ISA names one that cannot run here.
+const std::string& active_isa();
+template <class Real>
+const Kernels<Real>& kernels();
+template <>
+const Kernels<float>& kernels<float>();
+template <>
+const Kernels<double>& kernels<double>();
+
+}  // namespace fastrnn

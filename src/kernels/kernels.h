@@ -1,0 +1,194 @@
+// The contract of the kernels: what each takes, and the table through which the rest of the core
+// reaches the ones of the active instruction set. A kernel works on rows given as arrays of pointers
+// (so a batch may be strided, sorted by length or made of different time steps), has no time loop,
+// allocates nothing and never reads or writes outside of what is stated here.
+//
+// Packed weights: a panel is `width * lanes` columns, stored [panel][depth][width * lanes], zero past
+// the last column, so that a tile streams memory linearly. For the recurrent products a panel holds
+// all gates of one group of hidden units, and z, the pre-activations, has the same order:
+//   LSTM               z row [group][i, f, g, o][lane]        group = lanes units
+//   GRU                z row [group][n_x, r, z, n_h][lane]    n_x, n_h: input and recurrent part of n
+//   GRU, reset before  z row [group][n, r, z][lane]
+//   RNN                z row [group][lane]                    group = 2 lanes units
+// Rows of z are as long as all groups; hidden units past H exist there as zeros and never leave it.
+#pragma once
+
+#include "types.h"
+
+namespace fastrnn {
+
+// c[row][c_offset + panel * c_stride + j] = start or c, then fma over k = 0 .. depth - 1 of
+// a[row][k] * weights[panel][k][j], in that order: the canonical order that fixes the bits.
+// Accumulators begin at start[panel][j], or where it is null at what c holds. Columns at and past
+// `columns` (counted over all panels) are neither read nor written. a and c must not overlap.
+template <class Real>
+struct Product {
+  Index rows, depth;
+  Index panel_begin, panel_end;
+  Index columns;
+  const Real* const* a;
+  Index a_offset;  // added to each a[row]
+  const Real* weights;
+  const Real* start;
+  Real* const* c;
+  Index c_offset, c_stride;
+};
+
+// As Product for a one-hot a: c = start + the packed weights' row tokens[row], for all columns.
+template <class Real>
+struct Gather {
+  Index rows, depth;
+  Index panel_begin, panel_end;
+  const Index* tokens;
+  const Real* weights;
+  const Real* start;
+  Real* const* c;
+  Index c_stride;
+};
+
+// The rows of a block (depth <= block_rows) as a packed right operand of OuterProduct:
+// packed[panel][k][j] = rows[k][panel * width + j], zero at and past `columns`.
+template <class Real>
+struct PackRows {
+  Index depth, columns;
+  Index panel_begin, panel_end;
+  const Real* const* rows;
+  Real* packed;
+};
+
+// c[m][panel * width + j] += sum over k of a[k * a_stride + m] * packed[panel][k][j]: the sum is
+// taken from zero by fma over k ascending and then added to c once. m in [m_begin, m_end).
+template <class Real>
+struct OuterProduct {
+  Index depth, columns;
+  Index panel_begin, panel_end;
+  Index m_begin, m_end;
+  const Real* a;
+  Index a_stride;
+  const Real* packed;
+  Real* c;
+  Index c_stride;
+};
+constexpr Index block_rows = 128;  // rows that share one partial sum in weight gradients
+
+// One step of a cell, forward. Gates are applied to z for the units of groups
+// [group_begin, group_end), of `hidden` in all. h: written. c (LSTM): c_{t-1} in, c_t out.
+// h_prev (GRU): h_{t-1}. cache: written where not null, cached_values(kind) blocks of H.
+// z is overwritten where a second call needs it. reset_h (GRU, reset before): r * h_{t-1}, written
+// by forward_reset, which must come before the candidate's product and forward.
+template <class Real>
+struct CellForward {
+  Index rows, group_begin, group_end, hidden;
+  Real* const* z;
+  const Real* const* h_prev;
+  Real* const* h;
+  Real* const* c;
+  Real* const* cache;
+  Real* const* reset_h;
+};
+
+// One step of a cell, backward, for units [unit_begin, unit_end). In: cache, dy (gradient of the
+// output, per row), d_h: gradient that came from step t+1. Out: d_z, gradients of the pre-activations
+// in rows of gradient_values(kind) blocks of H:
+//   LSTM i, f, g, o;  GRU n_x, r, z, n_h;  GRU, reset before: n, r, z, r * h_{t-1};  RNN: one
+// and d_h: the part of dL/dh_{t-1} that does not pass through the recurrent product (GRU: written;
+// others: left alone, the product overwrites it). d_c (LSTM): dL/dc_t in, dL/dc_{t-1} out.
+// c_prev (LSTM), h_prev (GRU): state before the step; h (RNN): after it.
+// GRU, reset before: backward writes n and z of d_z and d_h; then d_reset_h = d_n W_hn, and
+// backward_reset writes r and r * h_{t-1} of d_z and adds to d_h.
+template <class Real>
+struct CellBackward {
+  Index rows, unit_begin, unit_end, hidden;
+  const Real* const* cache;
+  const Real* const* h;
+  const Real* const* h_prev;
+  const Real* const* c_prev;
+  const Real* const* d_y;
+  Real* const* d_h;
+  Real* const* d_c;
+  Real* const* d_z;
+  const Real* const* d_reset_h;
+};
+
+template <class Real>
+struct CellKernels {
+  void (*forward)(const CellForward<Real>&);
+  void (*forward_reset)(const CellForward<Real>&);
+  void (*backward)(const CellBackward<Real>&);
+  void (*backward_reset)(const CellBackward<Real>&);
+};
+
+// Optimiser steps over n elements, PyTorch's formulas; buffers that are null are not used.
+template <class Real>
+struct SgdStep {
+  Index n;
+  Real *param, *momentum_buffer;
+  const Real* grad;
+  Real lr, momentum, dampening, weight_decay;
+  bool nesterov, first;
+};
+template <class Real>
+struct RmspropStep {
+  Index n;
+  Real *param, *square_avg, *momentum_buffer, *grad_avg;
+  const Real* grad;
+  Real lr, alpha, eps, weight_decay, momentum;
+};
+template <class Real>
+struct AdamStep {
+  Index n;
+  Real *param, *exp_avg, *exp_avg_sq;
+  const Real* grad;
+  Real beta1, beta2, eps, weight_decay, step_size, root_correction, decay;
+};
+
+// Softmax cross-entropy of one row: returns log(sum(exp(logits - max))) + max - logits[target];
+// d_logits, where not null, is (softmax - onehot(target)) * weight.
+template <class Real>
+struct CrossEntropyRow {
+  Index classes, target;
+  const Real* logits;
+  Real weight;
+  Real* d_logits;
+};
+
+template <class Real>
+struct Kernels {
+  int lanes;
+  int row_tile;  // rows a full tile of the LSTM product holds: what the thread rule aims to fill
+  void (*product[5])(const Product<Real>&);  // by panel width in vectors, 1 .. 4
+  void (*gather[5])(const Gather<Real>&);
+  void (*pack_rows)(const PackRows<Real>&);  // width 2
+  void (*outer_product)(const OuterProduct<Real>&);
+  // out[m] += sum over k of a[k * stride + m] for m in [begin, end), from zero, added once
+  void (*column_sum)(Index depth, const Real* a, Index stride, Index begin, Index end, Real* out);
+  CellKernels<Real> cells[cell_kinds];
+  void (*sgd)(const SgdStep<Real>&);
+  void (*rmsprop)(const RmspropStep<Real>&);
+  void (*adam)(const AdamStep<Real>&);
+  double (*cross_entropy)(const CrossEntropyRow<Real>&);
+  void (*exp)(const Real* x, Real* y, Index n);
+  void (*tanh)(const Real* x, Real* y, Index n);
+  void (*sigmoid)(const Real* x, Real* y, Index n);
+};
+
+// Vectors in a panel of the input weights, and hidden units in a group, given the lanes.
+constexpr int panel_width(CellKind kind) { return kind == CellKind::lstm ? 4 : gate_count(kind) == 3 ? 3 : 2; }
+constexpr int group_units(CellKind kind, int lanes) { return gate_count(kind) == 1 ? 2 * lanes : lanes; }
+constexpr int group_values(CellKind kind, int lanes) {
+  return lanes * (kind == CellKind::lstm || kind == CellKind::gru ? 4 : gate_count(kind) == 3 ? 3 : 2);
+}
+constexpr int plain_width = 2;  // of panels without gates
+
+#define FASTRNN_DECLARE_KERNELS(target)        \
+  namespace target {                           \
+  extern const Kernels<float> kernels_float;   \
+  extern const Kernels<double> kernels_double; \
+  }
+FASTRNN_DECLARE_KERNELS(generic)
+FASTRNN_DECLARE_KERNELS(avx2)
+FASTRNN_DECLARE_KERNELS(avx512)
+FASTRNN_DECLARE_KERNELS(neon)
+#undef FASTRNN_DECLARE_KERNELS
+
+}  // namespace fastrnn

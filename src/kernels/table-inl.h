@@ -1,0 +1,46 @@
+// Fills the table of one instruction set: included once by each kernels_<isa>.cpp.
+#pragma once
+
+#include "simd/math-inl.h"
+//
+#include "kernels/cells-inl.h"
+#include "kernels/gemm-inl.h"
+#include "kernels/optim-inl.h"
+
+namespace fastrnn {
+namespace FASTRNN_TARGET {
+namespace {
+
+template <class Real>
+constexpr Kernels<Real> make_kernels() {
+  return {
+      Vec<Real>::lanes,
+      Tiles<Real, 4>::max_rows,
+      {nullptr, product<Real, 1>, product<Real, 2>, product<Real, 3>, product<Real, 4>},
+      {nullptr, gather<Real, 1>, gather<Real, 2>, gather<Real, 3>, gather<Real, 4>},
+      pack_rows<Real>,
+      outer_product<Real>,
+      column_sum<Real>,
+      {{rnn_forward<Real, Tanh>, nullptr, rnn_backward<Real, Tanh>, nullptr},
+       {rnn_forward<Real, Relu>, nullptr, rnn_backward<Real, Relu>, nullptr},
+       {lstm_forward<Real>, nullptr, lstm_backward<Real>, nullptr},
+       {gru_forward<Real>, nullptr, gru_backward<Real>, nullptr},
+       {gru_before_forward<Real>, gru_before_forward_reset<Real>, gru_before_backward<Real>,
+        gru_before_backward_reset<Real>}},
+      sgd<Real>,
+      rmsprop<Real>,
+      adam<Real>,
+      cross_entropy<Real>,
+      over_array<Real, exp<Real>>,
+      over_array<Real, tanh_value<Real>>,
+      over_array<Real, sigmoid_value<Real>>,
+  };
+}
+
+}  // namespace
+
+const Kernels<float> kernels_float = make_kernels<float>();
+const Kernels<double> kernels_double = make_kernels<double>();
+
+}  // namespace FASTRNN_TARGET
+}  // namespace fastrnn

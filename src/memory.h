@@ -1,0 +1,102 @@
+// Aligned memory: Buffer owns one array, Workspace lends scratch that later calls use again.
+#pragma once
+
+#include <algorithm>
+#include <cstdlib>
+#include <limits>
+#include <memory>
+#include <new>
+#include <vector>
+
+#include "types.h"
+
+namespace fastrnn {
+
+constexpr std::size_t alignment = 64;  // a cache line, and the widest vector
+
+// a * b for sizes; throws std::bad_alloc where the product cannot be a size of an array.
+inline std::size_t checked_product(std::size_t a, std::size_t b) {
+  if (b != 0 && a > std::numeric_limits<std::size_t>::max() / 4 / b) throw std::bad_alloc();
+  return a * b;
+}
+
+// Uninitialised memory. Over-allocated by hand: aligned_alloc is missing where macOS is old.
+class Bytes {
+ public:
+  Bytes() = default;
+  explicit Bytes(std::size_t size) : size_(size), raw_(std::malloc(size + alignment)) {
+    if (!raw_) throw std::bad_alloc();
+  }
+  std::size_t size() const { return size_; }
+  unsigned char* data() const {
+    void* p = raw_.get();
+    std::size_t space = size_ + alignment;
+    return static_cast<unsigned char*>(std::align(alignment, size_, p, space));
+  }
+
+ private:
+  struct Free {
+    void operator()(void* p) const { std::free(p); }
+  };
+  std::size_t size_ = 0;
+  std::unique_ptr<void, Free> raw_;
+};
+
+template <class Real>
+class Buffer {
+ public:
+  Buffer() = default;
+  explicit Buffer(std::size_t count)
+      : count_(count), bytes_(checked_product(count, sizeof(Real))) {}
+  Real* data() const { return count_ ? reinterpret_cast<Real*>(bytes_.data()) : nullptr; }
+  std::size_t size() const { return count_; }
+
+ private:
+  std::size_t count_ = 0;
+  Bytes bytes_;
+};
+
+// Scratch for one call at a time: take() hands out pieces, reset() takes all of them back. A later
+// call that needs no more than an earlier one allocates nothing.
+class Workspace {
+ public:
+  template <class Item>
+  Item* take(Index count) {
+    const std::size_t bytes = checked_product(static_cast<std::size_t>(count), sizeof(Item));
+    return reinterpret_cast<Item*>(take_bytes((bytes + alignment - 1) / alignment * alignment));
+  }
+  template <class Item>
+  Item* take_zeroed(Index count) {
+    Item* items = take<Item>(count);
+    std::fill(items, items + count, Item());
+    return items;
+  }
+  std::size_t capacity() const {
+    std::size_t sum = 0;
+    for (const Bytes& block : blocks_) sum += block.size();
+    return sum;
+  }
+  // Frees everything beyond `keep` bytes and joins what is left to one block.
+  void reset(std::size_t keep) {
+    used_ = 0;
+    const std::size_t total = capacity();
+    if (blocks_.size() <= 1 && total <= keep) return;
+    blocks_.clear();
+    if (total <= keep) blocks_.emplace_back(total);
+  }
+
+ private:
+  unsigned char* take_bytes(std::size_t bytes) {
+    if (blocks_.empty() || blocks_.back().size() - used_ < bytes) {
+      blocks_.emplace_back(std::max<std::size_t>(bytes, 16384));
+      used_ = 0;
+    }
+    unsigned char* piece = blocks_.back().data() + used_;
+    used_ += bytes;
+    return piece;
+  }
+  std::vector<Bytes> blocks_;
+  std::size_t used_ = 0;
+};
+
+}  // namespace fastrnn

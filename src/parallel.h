@@ -1,0 +1,61 @@
+// Threads: the only header that knows of OpenMP (parallel.cpp is the only source). Without it, one.
+#pragma once
+
+#include <atomic>
+
+#include "types.h"
+
+namespace fastrnn {
+
+// The number of threads a call may use: FASTRNN_NUM_THREADS, else the processors this process may
+// run on, until set. 1 in a forked child, as the parent's threads do not exist there.
+int max_threads();
+void set_max_threads(int n);
+bool has_openmp();
+
+// Runs body(context, member, members) on `members` threads at once and returns `members`; or, where
+// the runtime has fewer to give, runs nothing and returns how many it has: plan again with those.
+int run_team(int members, void (*body)(void* context, int member, int members), void* context);
+
+// The same for any callable.
+template <class Body>
+int run_team(int members, Body& body) {
+  return run_team(
+      members,
+      [](void* context, int member, int n) { (*static_cast<Body*>(context))(member, n); }, &body);
+}
+
+// Runs body(begin, end) over parts of [0, count), on as many threads as `wanted` and the limit allow.
+template <class Body>
+void parallel_ranges(Index count, int wanted, Body body) {
+  auto part = [&](int member, int members) {
+    const Index begin = count * member / members, end = count * (member + 1) / members;
+    if (begin < end) body(begin, end);
+  };
+  for (int n = wanted; (wanted = run_team(n, part)) != n;) n = wanted;
+}
+
+// A point that all members pass together. It spins, as a step of a small network is shorter than a
+// system call, and gives up its turn only after a while, when there are more threads than cores.
+class SpinBarrier {
+ public:
+  void set_members(int members) { members_ = members; }
+  void wait() {
+    if (members_ == 1) return;
+    const unsigned turn = turn_.load(std::memory_order_relaxed);
+    if (arrived_.fetch_add(1, std::memory_order_acq_rel) == members_ - 1) {
+      arrived_.store(0, std::memory_order_relaxed);
+      turn_.store(turn + 1, std::memory_order_release);
+    } else {
+      spin_until_changed(turn);
+    }
+  }
+
+ private:
+  void spin_until_changed(unsigned turn) const;
+  int members_ = 1;
+  alignas(64) std::atomic<int> arrived_{0};
+  alignas(64) std::atomic<unsigned> turn_{0};
+};
+
+}  // namespace fastrnn

@@ -1,0 +1,367 @@
+// Backpropagation through time, in chunks of steps from the last to the first. Per chunk: the time
+// loop leaves the gradients of the pre-activations of all its entries in d_z; then d_x and the weight
+// gradients are products over all rows of the chunk. A chunk depends on the lengths alone, never on
+// threads, and a weight gradient is a sum over blocks of block_rows entries: so its bits are fixed.
+#include "sequence/pass.h"
+
+namespace fastrnn {
+namespace {
+
+constexpr Index chunk_entries = 2 * block_rows;
+
+// One side of the weight gradients: rows (x, h_{t-1} or r h_{t-1}) whose outer product with blocks
+// of d_z goes to rows of one weight.
+enum class Source { input, state, reset_state };
+template <class Real>
+struct Side {
+  Source source;
+  Index columns, panels;
+  const GateBlock* blocks;
+  int block_count;
+  Real* gradient;
+};
+
+template <class Real>
+class Backward : Pass<Real> {
+  using Base = Pass<Real>;
+  using Base::cells_, Base::directions_, Base::grid_, Base::hidden_, Base::in_, Base::out_,
+      Base::rows_, Base::workspace_;
+
+ public:
+  Backward(const Cell<Real>* const* cells, int directions, const LayerInput<Real>& in,
+           const LayerOutput<Real>& out, const LayerGradients<Real>& gradients,
+           Workspace& workspace, Interrupt interrupt)
+      : Base(cells, directions, in, out, workspace, interrupt),
+        gradients_(gradients),
+        d_z_stride_(gradient_values(cells[0]->kind) * hidden_ + 64 / Index(sizeof(Real))) {
+    // Room for the largest chunk; the padding of a row keeps rows from sharing cache sets.
+    for (Index s = rows_.steps; s > 0; s = chunk_begin(s))
+      capacity_ = std::max(capacity_, rows_.first_entry[s] - rows_.first_entry[chunk_begin(s)]);
+    for (int d = 0; d < directions; ++d)
+      d_z_[d] = workspace.template take<Real>(capacity_ * d_z_stride_);
+    if (gradients.d_x.data && directions == 2)
+      d_x_reverse_ = workspace.template take<Real>(rows_.entries() * cells[0]->input_size);
+  }
+
+  bool run() {
+    const bool done = Base::run_grid(true, [this] { prepare(); }, [this](int member) {
+      Member& m = members_[member];
+      for (int d = 0; d < directions_; ++d)
+        if (grid_.directions == 1 || d == m.part.direction) run_direction(m, d, member);
+    });
+    if (done && gradients_.d_x.data) finish_d_x();
+    return done;
+  }
+
+ private:
+  struct Member {
+    Part part;
+    Group *group, *team;  // those that share its rows; those that share its direction
+    int team_member, team_size;
+    Index panel_begin, panel_end;  // of d_h
+    const Real **cache, **h, **h_prev, **c_prev, **d_y, **d_z;
+    Real **d_h, **d_c, **d_reset_h;
+    Real** d_x;
+    const Real** rows;
+    Real* packed;
+  };
+
+  // First step of the chunk that ends before step `end`.
+  Index chunk_begin(Index end) const {
+    Index begin = end - 1;
+    while (begin > 0 &&
+           rows_.first_entry[end] - rows_.first_entry[begin - 1] <= chunk_entries)
+      --begin;
+    return begin;
+  }
+
+  void prepare() {
+    const Cell<Real>& cell = *cells_[0];
+    const Index width = plain_width * cell.kernels.lanes;
+    const int team_size = grid_.row_parts * grid_.unit_parts;
+    groups_.reset(new Group[grid_.directions * grid_.row_parts]);
+    teams_.reset(new Group[grid_.directions]);
+    members_ = workspace_.template take<Member>(grid_.members());
+    for (int i = 0; i < grid_.members(); ++i) {
+      Member& m = members_[i];
+      m.part = part_of(grid_, i, rows_, hidden_, cell.kernels.lanes);
+      m.group = &groups_[i / grid_.unit_parts];
+      m.group->barrier.set_members(grid_.unit_parts);
+      m.team = &teams_[i / team_size];
+      m.team->barrier.set_members(team_size);
+      m.team_member = i % team_size;
+      m.team_size = team_size;
+      m.panel_begin = m.part.unit_begin / width;
+      m.panel_end = (m.part.unit_end + width - 1) / width;
+      const Index n = m.part.count;
+      for (const Real*** rows : {&m.cache, &m.h, &m.h_prev, &m.c_prev, &m.d_y})
+        *rows = workspace_.template take<const Real*>(n);
+      m.d_h = workspace_.template take<Real*>(n);
+      m.d_c = workspace_.template take<Real*>(n);
+      m.d_z = workspace_.template take<const Real*>(std::max(n, capacity_));
+      m.d_x = workspace_.template take<Real*>(capacity_);
+      m.rows = workspace_.template take<const Real*>(block_rows);
+      m.packed = workspace_.template take<Real>(block_rows * packed_columns(cell));
+      if (cell.kind == CellKind::gru_reset_before) take_reset_rows(m, i);
+    }
+  }
+
+  // A block of the widest side of the weight gradients, in whole panels.
+  Index packed_columns(const Cell<Real>& cell) const {
+    const Index columns = std::max(cell.input_size, hidden_);
+    return plain_panels(columns, cell.kernels.lanes) * plain_width * cell.kernels.lanes;
+  }
+
+  void take_reset_rows(Member& m, int member) {
+    if (m.part.unit_part > 0) {
+      m.d_reset_h = members_[member - m.part.unit_part].d_reset_h;
+      return;
+    }
+    m.d_reset_h = workspace_.template take<Real*>(m.part.count);
+    Real* values = workspace_.template take<Real>(m.part.count * hidden_);
+    for (Index i = 0; i < m.part.count; ++i) m.d_reset_h[i] = values + i * hidden_;
+  }
+
+  void run_direction(Member& m, int d, int member) {
+    begin(m, d);
+    for (Index end = rows_.steps; end > 0;) {
+      const Index begin = chunk_begin(end);
+      // All of the team have left the last chunk's d_z behind them when they pass here.
+      if (Base::stopped(*m.team, member, m.team_member == 0)) return;
+      Index alive = 0;
+      for (Index s = end - 1; s >= begin; --s) {
+        alive = m.part.alive(rows_, s, m.part.count);
+        step(m, d, s, alive, rows_.first_entry[begin]);
+      }
+      m.team->barrier.wait();
+      if (gradients_.d_x.data) chunk_d_x(m, d, begin, end);
+      chunk_weights(m, d, begin, end);
+      chunk_biases(m, d, begin, end);
+      end = begin;
+    }
+  }
+
+  Real* d_z_row(int d, Index entry, Index first_entry) const {
+    return d_z_[d] + (entry - first_entry) * d_z_stride_;
+  }
+
+  // d_h and d_c live in the output d_h0 and d_c0; a row's wait there for its last step.
+  void begin(Member& m, int d) {
+    const Index from = m.part.unit_begin, width = m.part.unit_end - from;
+    for (Index i = 0; i < m.part.count; ++i) {
+      const Index b = rows_.order[m.part.row(i)];
+      m.d_h[i] = Base::state_out(gradients_.d_h0, d, b);
+      std::copy_n(Base::state(gradients_.d_h_n, d, b) + from, width, m.d_h[i] + from);
+      if (!has_cell_state(cells_[d]->kind)) continue;
+      m.d_c[i] = Base::state_out(gradients_.d_c0, d, b);
+      std::copy_n(Base::state(gradients_.d_c_n, d, b) + from, width, m.d_c[i] + from);
+    }
+  }
+
+  void step(Member& m, int d, Index s, Index n, Index first_entry) {
+    const Cell<Real>& cell = *cells_[d];
+    for (Index i = 0; i < n; ++i) {
+      const Index j = m.part.row(i), b = rows_.order[j];
+      m.cache[i] = out_.cache ? Base::cache_at(d, s, j) : nullptr;
+      m.h[i] = Base::h_at(d, s, j);
+      m.h_prev[i] = Base::h_at(d, s - 1, j);
+      if (has_cell_state(cell.kind))
+        m.c_prev[i] = s > 0 ? Base::cache_at(d, s - 1, j) + 4 * hidden_ : Base::state(in_.c0, d, b);
+      const Sequence<const Real>& d_y = gradients_.d_y;
+      m.d_y[i] = d_y.data ? d_y.at(rows_.time(d, s, j), b) + d * hidden_ : this->zeros_;
+      m.d_z[i] = d_z_row(d, rows_.first_entry[s] + j, first_entry);
+    }
+    const CellBackward<Real> cell_step = {
+        n, m.part.unit_begin, m.part.unit_end, hidden_, m.cache, m.h, m.h_prev,
+        m.c_prev, m.d_y, m.d_h, m.d_c, const_cast<Real* const*>(m.d_z), m.d_reset_h};
+    cell.steps.backward(cell_step);
+    m.group->barrier.wait();
+    // d_h += the recurrent blocks of d_z times weight_hh; where the cell left a direct part in d_h,
+    // the product continues from it.
+    if (cell.kind == CellKind::gru_reset_before) {
+      product(m, cell, n, 0, hidden_, cell.candidate_transposed, this->zeros_, m.d_reset_h);
+      cell.steps.backward_reset(cell_step);
+      m.group->barrier.wait();
+    }
+    const GateBlocks blocks = recurrent_blocks(cell.kind);
+    const Real* start = gate_count(cell.kind) == 3 ? nullptr : this->zeros_;
+    product(m, cell, n, blocks.block[0].d_z * hidden_, blocks.block[0].count * hidden_,
+            cell.recurrent_transposed, start, m.d_h);
+  }
+
+  void product(Member& m, const Cell<Real>& cell, Index n, Index offset, Index depth,
+               const Buffer<Real>& weights, const Real* start, Real* const* out) {
+    cell.kernels.product[plain_width]({n, depth, m.panel_begin, m.panel_end, hidden_, m.d_z, offset,
+                                       weights.data(), start, out, 0,
+                                       plain_width * cell.kernels.lanes});
+  }
+
+  // Calls body(entry, s, j) for entries first + k, k in [begin, end), of a chunk that starts at step s.
+  template <class Body>
+  void for_entries(Index s, Index begin, Index end, Body body) const {
+    for (Index entry = begin; entry < end; ++entry) {
+      while (entry >= rows_.first_entry[s + 1]) ++s;
+      body(entry, s, entry - rows_.first_entry[s]);
+    }
+  }
+
+  void chunk_d_x(Member& m, int d, Index step_begin, Index step_end) {
+    const Cell<Real>& cell = *cells_[d];
+    const Index first = rows_.first_entry[step_begin], I = cell.input_size;
+    const Index count = rows_.first_entry[step_end] - first;
+    const Index begin = first + count * m.team_member / m.team_size;
+    const Index end = first + count * (m.team_member + 1) / m.team_size;
+    for_entries(step_begin, begin, end, [&](Index entry, Index s, Index j) {
+      m.d_z[entry - begin] = d_z_row(d, entry, first);
+      m.d_x[entry - begin] = d == 0 ? gradients_.d_x.at(s, rows_.order[j])
+                                    : d_x_reverse_ + entry * I;
+    });
+    const int lanes = cell.kernels.lanes;
+    cell.kernels.product[plain_width]({end - begin, gate_count(cell.kind) * hidden_, 0,
+                                       plain_panels(I, lanes), I, m.d_z, 0,
+                                       cell.input_transposed.data(), this->zeros_, m.d_x, 0,
+                                       plain_width * lanes});
+  }
+
+  // The team shares out the panels of both weights' columns, and where there are more members than
+  // panels their rows too: no two members write to one place, and none sums what another began.
+  void chunk_weights(Member& m, int d, Index step_begin, Index step_end) {
+    const Cell<Real>& cell = *cells_[d];
+    const GateBlocks in_blocks = input_blocks(cell.kind), re_blocks = recurrent_blocks(cell.kind);
+    const CellGradients<Real>& g = gradients_.cells[d];
+    const int lanes = cell.kernels.lanes;
+    const Index I = cell.input_size, H = hidden_;
+    const Side<Real> sides[] = {
+        {Source::input, I, plain_panels(I, lanes), in_blocks.block, in_blocks.size, g.weight_ih},
+        {Source::state, H, plain_panels(H, lanes), re_blocks.block, 1, g.weight_hh},
+        {Source::reset_state, H, plain_panels(H, lanes), re_blocks.block + 1, re_blocks.size - 1,
+         g.weight_hh}};
+    Index panels = 0;
+    for (const Side<Real>& side : sides)
+      if (side.gradient && side.block_count > 0) panels += side.panels;
+    if (panels == 0) return;
+    const Index columns = std::min<Index>(m.team_size, panels);  // parts of the panels
+    const Index row_parts = m.team_size / columns;
+    if (m.team_member >= columns * row_parts) return;
+    const Index column = m.team_member % columns, row_part = m.team_member / columns;
+    const Index begin = panels * column / columns, end = panels * (column + 1) / columns;
+    Index at = 0;  // panels of the sides before
+    for (const Side<Real>& side : sides) {
+      if (!side.gradient || side.block_count <= 0) continue;
+      const Index first = std::max<Index>(begin - at, 0), last = std::min(end - at, side.panels);
+      if (first < last)
+        side_weights(m, d, step_begin, step_end, side, first, last, row_part, row_parts);
+      at += side.panels;
+    }
+  }
+
+  void side_weights(Member& m, int d, Index step_begin, Index step_end, const Side<Real>& side,
+                    Index panel_begin, Index panel_end, Index row_part, Index row_parts) {
+    const Cell<Real>& cell = *cells_[d];
+    const Index first = rows_.first_entry[step_begin], last = rows_.first_entry[step_end];
+    for (Index block = first; block < last; block += block_rows) {
+      const Index depth = std::min(block_rows, last - block);
+      pack_block(m, d, step_begin, block, depth, first, side, panel_begin, panel_end);
+      for (int i = 0; i < side.block_count; ++i) {
+        const GateBlock& b = side.blocks[i];
+        const Index count = b.count * hidden_;
+        cell.kernels.outer_product(
+            {depth, side.columns, panel_begin, panel_end, count * row_part / row_parts,
+             count * (row_part + 1) / row_parts, d_z_row(d, block, first) + b.d_z * hidden_,
+             d_z_stride_, m.packed, side.gradient + b.weight * hidden_ * side.columns,
+             side.columns});
+      }
+    }
+  }
+
+  void pack_block(Member& m, int d, Index step_begin, Index block, Index depth, Index first,
+                  const Side<Real>& side, Index panel_begin, Index panel_end) {
+    const Cell<Real>& cell = *cells_[d];
+    if (side.source == Source::input && in_.tokens.data) {
+      const Index width = plain_width * cell.kernels.lanes;
+      std::fill_n(m.packed + panel_begin * depth * width, (panel_end - panel_begin) * depth * width,
+                  Real(0));
+      for_entries(step_begin, block, block + depth, [&](Index entry, Index s, Index j) {
+        const Index token = *in_.tokens.at(rows_.time(d, s, j), rows_.order[j]);
+        const Index panel = token / width;
+        if (panel >= panel_begin && panel < panel_end)
+          m.packed[(panel * depth + entry - block) * width + token % width] = Real(1);
+      });
+      return;
+    }
+    for_entries(step_begin, block, block + depth, [&](Index entry, Index s, Index j) {
+      const Real*& row = m.rows[entry - block];
+      if (side.source == Source::input)
+        row = in_.x.at(rows_.time(d, s, j), rows_.order[j]);
+      else if (side.source == Source::state)
+        row = Base::h_at(d, s - 1, j);
+      else
+        row = d_z_row(d, entry, first) + 3 * hidden_;
+    });
+    cell.kernels.pack_rows({depth, side.columns, panel_begin, panel_end, m.rows, m.packed});
+  }
+
+  void chunk_biases(Member& m, int d, Index step_begin, Index step_end) {
+    const Cell<Real>& cell = *cells_[d];
+    const CellGradients<Real>& g = gradients_.cells[d];
+    if (g.bias_ih) bias_sum(m, d, step_begin, step_end, input_blocks(cell.kind), g.bias_ih);
+    if (g.bias_hh) bias_sum(m, d, step_begin, step_end, recurrent_blocks(cell.kind), g.bias_hh);
+  }
+
+  void bias_sum(Member& m, int d, Index step_begin, Index step_end, const GateBlocks& blocks,
+                Real* gradient) {
+    const Index first = rows_.first_entry[step_begin], last = rows_.first_entry[step_end];
+    for (Index block = first; block < last; block += block_rows)
+      for (int i = 0; i < blocks.size; ++i) {
+        const GateBlock& b = blocks.block[i];
+        const Index count = b.count * hidden_;
+        cells_[d]->kernels.column_sum(
+            std::min(block_rows, last - block), d_z_row(d, block, first) + b.d_z * hidden_,
+            d_z_stride_, count * m.team_member / m.team_size,
+            count * (m.team_member + 1) / m.team_size, gradient + b.weight * hidden_);
+      }
+  }
+
+  // Adds the reverse direction's d_x, and writes the zeros of the padding.
+  void finish_d_x() {
+    const Index I = cells_[0]->input_size;
+    parallel_ranges(rows_.batch, grid_.members(), [&](Index begin, Index end) {
+      for (Index j = begin; j < end; ++j) {
+        const Index b = rows_.order[j], length = rows_.length[j];
+        for (Index s = 0; directions_ == 2 && s < length; ++s) {
+          const Real* reverse = d_x_reverse_ + (rows_.first_entry[s] + j) * I;
+          Real* d_x = gradients_.d_x.at(rows_.time(1, s, j), b);
+          for (Index k = 0; k < I; ++k) d_x[k] += reverse[k];
+        }
+        for (Index t = length; t < in_.steps; ++t)
+          std::fill_n(gradients_.d_x.at(t, b), I, Real(0));
+      }
+    });
+  }
+
+  const LayerGradients<Real>& gradients_;
+  const Index d_z_stride_;
+  Index capacity_ = 0;  // entries in the largest chunk
+  Real* d_z_[2] = {nullptr, nullptr};
+  Real* d_x_reverse_ = nullptr;  // [entry][I]
+  std::unique_ptr<Group[]> groups_, teams_;
+  Member* members_ = nullptr;
+};
+
+}  // namespace
+
+template <class Real>
+bool layer_backward(const Cell<Real>* const* cells, int directions, const LayerInput<Real>& in,
+                    const LayerOutput<Real>& out, const LayerGradients<Real>& gradients,
+                    Workspace& workspace, Interrupt interrupt) {
+  return Backward<Real>(cells, directions, in, out, gradients, workspace, interrupt).run();
+}
+
+template bool layer_backward(const Cell<float>* const*, int, const LayerInput<float>&,
+                             const LayerOutput<float>&, const LayerGradients<float>&, Workspace&,
+                             Interrupt);
+template bool layer_backward(const Cell<double>* const*, int, const LayerInput<double>&,
+                             const LayerOutput<double>&, const LayerGradients<double>&, Workspace&,
+                             Interrupt);
+
+}  // namespace fastrnn

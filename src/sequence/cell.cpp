@@ -1,0 +1,166 @@
+#include "sequence/cell.h"
+
+#include <initializer_list>
+
+namespace fastrnn {
+namespace {
+
+// One column vector of the panels [group][k][width][lane]: out[k * stride + lane] =
+// weight[row_begin + unit][k] for the units of a group, zero past the hidden size.
+template <class Real>
+void pack_gate(const Real* weight, Index depth, Index row_begin, Index units, int lanes,
+               Index stride, Real* out) {
+  for (int lane = 0; lane < lanes; ++lane) {
+    if (lane < units) {
+      const Real* row = weight + (row_begin + lane) * depth;
+      for (Index k = 0; k < depth; ++k) out[k * stride + lane] = row[k];
+    } else {
+      for (Index k = 0; k < depth; ++k) out[k * stride + lane] = Real(0);
+    }
+  }
+}
+
+// Gates (indices in PyTorch's order) of all groups side by side in panels.
+template <class Real>
+void pack_gates(const Real* weight, Index depth, Index hidden, Index groups, int vectors, int lanes,
+                std::initializer_list<int> gates, Real* out) {
+  const int units = vectors * lanes;  // of a group: its vectors follow each other in a gate
+  const Index width = static_cast<Index>(gates.size()) * units;
+  for (Index group = 0; group < groups; ++group) {
+    Real* panel = out + group * depth * width;
+    Index column = 0;
+    for (int gate : gates)
+      for (int v = 0; v < vectors; ++v, column += lanes) {
+        const Index unit = group * units + v * lanes;
+        pack_gate(weight, depth, gate * hidden + unit, hidden - unit, lanes, width, panel + column);
+      }
+  }
+}
+
+std::initializer_list<int> input_gates(CellKind kind) {
+  static const std::initializer_list<int> lstm = {0, 1, 2, 3}, gru = {2, 0, 1}, rnn = {0};
+  return kind == CellKind::lstm ? lstm : gate_count(kind) == 3 ? gru : rnn;
+}
+
+}  // namespace
+
+GateBlocks input_blocks(CellKind kind) {
+  if (kind == CellKind::lstm) return {{{0, 0, 4}, {0, 0, 0}}, 1};
+  if (gate_count(kind) == 3) return {{{0, 2, 1}, {1, 0, 2}}, 2};
+  return {{{0, 0, 1}, {0, 0, 0}}, 1};
+}
+
+GateBlocks recurrent_blocks(CellKind kind) {
+  if (kind == CellKind::gru) return {{{1, 0, 3}, {0, 0, 0}}, 1};
+  if (kind == CellKind::gru_reset_before) return {{{1, 0, 2}, {0, 2, 1}}, 2};
+  return input_blocks(kind);
+}
+
+Index plain_panels(Index columns, int lanes) {
+  return (columns + plain_width * lanes - 1) / (plain_width * lanes);
+}
+
+template <class Real>
+void pack_plain(const Real* weight, Index columns, Index first_row, Index rows, Index depth_offset,
+                Index depth, int lanes, Real* out) {
+  const Index width = plain_width * lanes;
+  for (Index panel = 0; panel < plain_panels(columns, lanes); ++panel) {
+    const Index valid = std::min(width, columns - panel * width);
+    for (Index row = 0; row < rows; ++row) {
+      Real* to = out + (panel * depth + depth_offset + row) * width;
+      const Real* from = weight + (first_row + row) * columns + panel * width;
+      std::copy(from, from + valid, to);
+      std::fill(to + valid, to + width, Real(0));
+    }
+  }
+}
+
+template <class Real>
+void pack_transposed(const Real* weight, Index rows, Index columns, int lanes, Real* out) {
+  pack_gates(weight, columns, rows, plain_panels(rows, lanes), plain_width, lanes, {0}, out);
+}
+
+template <class Real>
+Cell<Real>::Cell(const CellWeights<Real>& w, bool training_)
+    : kind(w.kind),
+      input_size(w.input_size),
+      hidden_size(w.hidden_size),
+      groups((w.hidden_size + group_units(w.kind, fastrnn::kernels<Real>().lanes) - 1) /
+             group_units(w.kind, fastrnn::kernels<Real>().lanes)),
+      z_values(groups * group_values(w.kind, fastrnn::kernels<Real>().lanes)),
+      training(training_),
+      kernels(fastrnn::kernels<Real>()),
+      steps(kernels.cells[static_cast<int>(w.kind)]) {
+  pack_forward(w);
+  if (training) pack_backward(w);
+}
+
+template <class Real>
+void Cell<Real>::pack_forward(const CellWeights<Real>& w) {
+  const Index I = input_size, H = hidden_size;
+  const int lanes = kernels.lanes, vectors = gate_count(kind) == 1 ? 2 : 1;
+  const Index width = panel_width(kind) * lanes, units = vectors * lanes;
+  input = Buffer<Real>(checked_product(groups * width, I));
+  pack_gates(w.weight_ih, I, H, groups, vectors, lanes, input_gates(kind), input.data());
+
+  recurrent = Buffer<Real>(checked_product(groups * width, H));
+  if (kind == CellKind::lstm) {
+    pack_gates(w.weight_hh, H, H, groups, vectors, lanes, {0, 1, 2, 3}, recurrent.data());
+  } else if (kind == CellKind::gru) {
+    pack_gates(w.weight_hh, H, H, groups, vectors, lanes, {0, 1, 2}, recurrent.data());
+  } else if (kind == CellKind::gru_reset_before) {
+    pack_gates(w.weight_hh, H, H, groups, vectors, lanes, {0, 1}, recurrent.data());
+    candidate = Buffer<Real>(checked_product(groups * lanes, H));
+    pack_gates(w.weight_hh, H, H, groups, vectors, lanes, {2}, candidate.data());
+  } else {
+    pack_gates(w.weight_hh, H, H, groups, vectors, lanes, {0}, recurrent.data());
+  }
+
+  // Both biases are summed once; only n_h of a GRU keeps its own.
+  start = Buffer<Real>(groups * width);
+  candidate_start = Buffer<Real>(kind == CellKind::gru ? groups * lanes : 0);
+  for (Index group = 0; group < groups; ++group) {
+    Real* to = start.data() + group * width;
+    for (int gate : input_gates(kind))
+      for (Index lane = 0; lane < units; ++lane, ++to) {
+        const Index unit = group * units + lane, at = gate * H + unit;
+        const bool own = kind == CellKind::gru && gate == 2;
+        const Real ih = unit < H && w.bias_ih ? w.bias_ih[at] : Real(0);
+        const Real hh = unit < H && w.bias_hh ? w.bias_hh[at] : Real(0);
+        *to = own ? ih : ih + hh;
+        if (own) candidate_start.data()[unit] = hh;
+      }
+  }
+}
+
+template <class Real>
+void Cell<Real>::pack_backward(const CellWeights<Real>& w) {
+  const Index I = input_size, H = hidden_size;
+  const int lanes = kernels.lanes;
+  const Index width = plain_width * lanes;
+  const auto pack = [&](const Real* weight, Index columns, const GateBlock* blocks, int count) {
+    Index depth = 0, offset = 0;
+    for (int i = 0; i < count; ++i) depth += blocks[i].count * H;
+    Buffer<Real> out(checked_product(plain_panels(columns, lanes) * width, depth));
+    for (int i = 0; i < count; ++i) {
+      const GateBlock& b = blocks[i];
+      pack_plain(weight, columns, b.weight * H, b.count * H, offset, depth, lanes, out.data());
+      offset += b.count * H;
+    }
+    return out;
+  };
+  const GateBlocks in = input_blocks(kind), re = recurrent_blocks(kind);
+  input_transposed = pack(w.weight_ih, I, in.block, in.size);
+  recurrent_transposed = pack(w.weight_hh, H, re.block, 1);
+  if (kind == CellKind::gru_reset_before)
+    candidate_transposed = pack(w.weight_hh, H, re.block + 1, 1);
+}
+
+template class Cell<float>;
+template class Cell<double>;
+template void pack_plain(const float*, Index, Index, Index, Index, Index, int, float*);
+template void pack_plain(const double*, Index, Index, Index, Index, Index, int, double*);
+template void pack_transposed(const float*, Index, Index, int, float*);
+template void pack_transposed(const double*, Index, Index, int, double*);
+
+}  // namespace fastrnn

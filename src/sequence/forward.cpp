@@ -1,0 +1,228 @@
+// The forward time loop. Per chunk of steps: the input's part of z for all rows of the chunk at once
+// (as many rows as steps x batch), then step by step the recurrent part and the gates. Both products
+// continue the same accumulators, so the chunk's size does not change the bits.
+#include <cstring>
+
+#include "sequence/pass.h"
+
+namespace fastrnn {
+namespace {
+
+template <class Real>
+class Forward : Pass<Real> {
+  using Base = Pass<Real>;
+  using Base::cells_, Base::directions_, Base::grid_, Base::hidden_, Base::in_, Base::out_,
+      Base::rows_, Base::workspace_;
+
+ public:
+  Forward(const Cell<Real>* const* cells, int directions, const LayerInput<Real>& in,
+          const LayerOutput<Real>& out, Workspace& workspace, Interrupt interrupt)
+      : Base(cells, directions, in, out, workspace, interrupt) {}
+
+  bool run() {
+    return Base::run_grid(false, [this] { prepare(); }, [this](int member) {
+      Member& m = members_[member];
+      for (int d = 0; d < directions_; ++d)
+        if (grid_.directions == 1 || d == m.part.direction) run_direction(m, d, member);
+    });
+  }
+
+ private:
+  struct Member {
+    Part part;
+    Group* group;  // shares the rows
+    Index chunk_rows;
+    Index group_begin, group_end;
+    Real* z;
+    Real** z_rows;
+    const Real** x;
+    Index* tokens;
+    const Real** h_prev;
+    Real** h;
+    Real** c;
+    Real** cache;
+    Real** reset_h;  // shared by the group
+  };
+
+  // Everything that the members need is taken here, before they start.
+  void prepare() {
+    const Cell<Real>& cell = *cells_[0];
+    const Index units = group_units(cell.kind, cell.kernels.lanes);
+    groups_.reset(new Group[grid_.members() / grid_.unit_parts]);
+    members_ = workspace_.template take<Member>(grid_.members());
+    for (int i = 0; i < grid_.members(); ++i) {
+      Member& m = members_[i];
+      m.part = part_of(grid_, i, rows_, hidden_, cell.kernels.lanes);
+      m.group = &groups_[i / grid_.unit_parts];
+      m.group->barrier.set_members(grid_.unit_parts);
+      m.group_begin = m.part.unit_begin / units;
+      m.group_end = (m.part.unit_end + units - 1) / units;
+      const Index n = m.part.count;
+      m.chunk_rows = chunk_rows(cell, n);
+      m.z = workspace_.template take<Real>(m.chunk_rows * cell.z_values);
+      m.z_rows = workspace_.template take<Real*>(m.chunk_rows);
+      for (Index row = 0; row < m.chunk_rows; ++row) m.z_rows[row] = m.z + row * cell.z_values;
+      m.x = workspace_.template take<const Real*>(m.chunk_rows);
+      m.tokens = workspace_.template take<Index>(m.chunk_rows);
+      m.h_prev = workspace_.template take<const Real*>(n);
+      m.h = workspace_.template take<Real*>(n);
+      m.c = workspace_.template take<Real*>(n);
+      m.cache = workspace_.template take<Real*>(n);
+      if (cell.kind == CellKind::gru_reset_before) take_reset_rows(m, i);
+    }
+  }
+
+  void take_reset_rows(Member& m, int member) {
+    if (m.part.unit_part > 0) {
+      m.reset_h = members_[member - m.part.unit_part].reset_h;
+      return;
+    }
+    m.reset_h = workspace_.template take<Real*>(m.part.count);
+    Real* values = workspace_.template take<Real>(m.part.count * hidden_);
+    for (Index i = 0; i < m.part.count; ++i) m.reset_h[i] = values + i * hidden_;
+  }
+
+  // 256 KiB of z: a chunk passes through the second-level cache twice. But at least 48 rows, so that
+  // a few rows stream the input weights seldom.
+  Index chunk_rows(const Cell<Real>& cell, Index rows) const {
+    const Index row_bytes = cell.z_values * static_cast<Index>(sizeof(Real));
+    const Index wanted = std::min<Index>(1024, std::max<Index>(48, 262144 / row_bytes));
+    return std::max(rows, std::min(wanted, rows * rows_.steps));
+  }
+
+  void run_direction(Member& m, int d, int member) {
+    begin(m, d);
+    Index alive = m.part.count;
+    for (Index s = 0; s < rows_.steps;) {
+      if (s > 0 && Base::stopped(*m.group, member, m.part.unit_part == 0)) return;
+      Index end = s, used = 0;
+      for (Index n = alive; end < rows_.steps; ++end) {
+        n = m.part.alive(rows_, end, n);
+        if (n == 0 || (used > 0 && used + n > m.chunk_rows)) break;
+        collect_input(m, d, end, n, used);
+        used += n;
+      }
+      if (used == 0) break;
+      project(m, d, used);
+      for (Index row = 0; s < end; ++s, row += alive) {
+        alive = m.part.alive(rows_, s, alive);
+        step(m, d, s, alive, m.z_rows + row);
+      }
+    }
+    finish(m, d);
+  }
+
+  void begin(Member& m, int d) {
+    const Index width = m.part.unit_end - m.part.unit_begin;
+    for (Index i = 0; i < m.part.count; ++i) {
+      const Index b = rows_.order[m.part.row(i)];
+      m.h_prev[i] = Base::state(in_.h0, d, b);
+      if (!has_cell_state(cells_[d]->kind)) continue;
+      m.c[i] = Base::state_out(out_.c_n, d, b);
+      std::copy_n(Base::state(in_.c0, d, b) + m.part.unit_begin, width, m.c[i] + m.part.unit_begin);
+    }
+  }
+
+  void collect_input(Member& m, int d, Index s, Index n, Index at) {
+    for (Index i = 0; i < n; ++i) {
+      const Index j = m.part.row(i), b = rows_.order[j], t = rows_.time(d, s, j);
+      if (in_.tokens.data)
+        m.tokens[at + i] = *in_.tokens.at(t, b);
+      else
+        m.x[at + i] = in_.x.at(t, b);
+    }
+  }
+
+  void project(Member& m, int d, Index used) {
+    const Cell<Real>& cell = *cells_[d];
+    const int width = panel_width(cell.kind), lanes = cell.kernels.lanes;
+    const Index z_stride = group_values(cell.kind, lanes);
+    if (in_.tokens.data) {
+      cell.kernels.gather[width]({used, cell.input_size, m.group_begin, m.group_end, m.tokens,
+                                  cell.input.data(), cell.start.data(), m.z_rows, z_stride});
+    } else {
+      cell.kernels.product[width]({used, cell.input_size, m.group_begin, m.group_end,
+                                   cell.groups * width * lanes, m.x, 0, cell.input.data(),
+                                   cell.start.data(), m.z_rows, 0, z_stride});
+    }
+    if (cell.kind != CellKind::gru) return;
+    for (Index row = 0; row < used; ++row)  // n_h begins at its own bias
+      for (Index group = m.group_begin; group < m.group_end; ++group)
+        std::memcpy(m.z_rows[row] + group * z_stride + 3 * lanes,
+                    cell.candidate_start.data() + group * lanes, lanes * sizeof(Real));
+  }
+
+  void step(Member& m, int d, Index s, Index n, Real** z_rows) {
+    const Cell<Real>& cell = *cells_[d];
+    const int lanes = cell.kernels.lanes;
+    for (Index i = 0; i < n; ++i) {
+      const Index j = m.part.row(i);
+      m.h[i] = out_.y.at(rows_.time(d, s, j), rows_.order[j]) + d * hidden_;
+      if (out_.cache) m.cache[i] = Base::cache_at(d, s, j);
+    }
+    const CellForward<Real> cell_step = {
+        n, m.group_begin, m.group_end, hidden_, z_rows, m.h_prev,
+        m.h, m.c, out_.cache ? m.cache : nullptr, m.reset_h};
+    // Width of the panels of weight_hh, and where their first vector stands in a group of z.
+    const bool reset_before = cell.kind == CellKind::gru_reset_before;
+    const int width = reset_before ? 2 : panel_width(cell.kind);
+    const Index offset = gate_count(cell.kind) == 3 ? lanes : 0;
+    recurrent_product(m, cell, n, width, m.h_prev, cell.recurrent.data(), z_rows, offset);
+    if (reset_before) {
+      cell.steps.forward_reset(cell_step);
+      m.group->barrier.wait();
+      recurrent_product(m, cell, n, 1, m.reset_h, cell.candidate.data(), z_rows, 0);
+    }
+    cell.steps.forward(cell_step);
+    m.group->barrier.wait();
+    std::copy_n(m.h, n, m.h_prev);
+  }
+
+  void recurrent_product(Member& m, const Cell<Real>& cell, Index n, int width,
+                         const Real* const* a, const Real* weights, Real** z_rows, Index offset) {
+    const int lanes = cell.kernels.lanes;
+    cell.kernels.product[width]({n, hidden_, m.group_begin, m.group_end, cell.groups * width * lanes,
+                                 a, 0, weights, nullptr, z_rows, offset,
+                                 group_values(cell.kind, lanes)});
+  }
+
+  // The last state of each row, and zeros past its end.
+  void finish(Member& m, int d) {
+    const Index begin = m.part.unit_begin, width = m.part.unit_end - begin;
+    for (Index i = 0; i < m.part.count; ++i) {
+      const Index j = m.part.row(i), b = rows_.order[j], length = rows_.length[j];
+      std::copy_n(Base::h_at(d, length - 1, j) + begin, width,
+                  Base::state_out(out_.h_n, d, b) + begin);
+      for (Index t = length; t < in_.steps; ++t)
+        std::fill_n(out_.y.at(t, b) + d * hidden_ + begin, width, Real(0));
+    }
+  }
+
+  std::unique_ptr<Group[]> groups_;
+  Member* members_ = nullptr;
+};
+
+}  // namespace
+
+template <class Real>
+Index cache_values(const Cell<Real>& cell, int directions, const LayerInput<Real>& in) {
+  Index entries = in.lengths ? 0 : in.steps * in.batch;
+  if (in.lengths)
+    for (Index b = 0; b < in.batch; ++b) entries += in.lengths[b];
+  return directions * entries * cached_values(cell.kind) * cell.hidden_size;
+}
+
+template <class Real>
+bool layer_forward(const Cell<Real>* const* cells, int directions, const LayerInput<Real>& in,
+                   const LayerOutput<Real>& out, Workspace& workspace, Interrupt interrupt) {
+  return Forward<Real>(cells, directions, in, out, workspace, interrupt).run();
+}
+
+template Index cache_values(const Cell<float>&, int, const LayerInput<float>&);
+template Index cache_values(const Cell<double>&, int, const LayerInput<double>&);
+template bool layer_forward(const Cell<float>* const*, int, const LayerInput<float>&,
+                            const LayerOutput<float>&, Workspace&, Interrupt);
+template bool layer_forward(const Cell<double>* const*, int, const LayerInput<double>&,
+                            const LayerOutput<double>&, Workspace&, Interrupt);
+
+}  // namespace fastrnn

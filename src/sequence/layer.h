@@ -1,0 +1,71 @@
+// One recurrent layer over a whole sequence, in one or both directions: what the time loops take.
+#pragma once
+
+#include "memory.h"
+#include "sequence/cell.h"
+
+namespace fastrnn {
+
+// Values of row b at step t: data + t * step + b * row, the last axis contiguous.
+template <class Real>
+struct Sequence {
+  Real* data;
+  Index step, row;
+  Real* at(Index t, Index b) const { return data + t * step + b * row; }
+};
+
+// Asked now and then by the calling thread; true stops the call early (its results are then void).
+struct Interrupt {
+  bool (*asked)(void* context);
+  void* context;
+};
+
+// Input: x or tokens (one-hot vectors given by their index), the other null. All states are
+// (D, B, H), contiguous. lengths (B), 0 <= length <= T, or null where all are T. Null h0, c0: zeros.
+template <class Real>
+struct LayerInput {
+  Index steps, batch;
+  Sequence<const Real> x;
+  Sequence<const Index> tokens;
+  const Index* lengths;
+  const Real *h0, *c0;
+};
+
+// y: D blocks of H per row, zeros past a row's length. h_n, c_n: the state after its last step.
+// cache: null in inference; else cache_values() values, to be given to layer_backward.
+template <class Real>
+struct LayerOutput {
+  Sequence<Real> y;
+  Real *h_n, *c_n;
+  Real* cache;
+};
+
+// Gradients are added to the weights' (null: not wanted) and written to the rest. d_y may be null
+// (zeros), d_h_n and d_c_n too. d_x null: not wanted, as always with tokens.
+template <class Real>
+struct CellGradients {
+  Real *weight_ih, *weight_hh, *bias_ih, *bias_hh;
+};
+template <class Real>
+struct LayerGradients {
+  Sequence<const Real> d_y;
+  const Real *d_h_n, *d_c_n;
+  Sequence<Real> d_x;
+  Real *d_h0, *d_c0;
+  CellGradients<Real> cells[2];
+};
+
+// Values that the cache of a forward pass has, for all directions.
+template <class Real>
+Index cache_values(const Cell<Real>& cell, int directions, const LayerInput<Real>& in);
+
+// Both return false where the interrupt stopped them. `cells` has one or two of the same kind.
+template <class Real>
+bool layer_forward(const Cell<Real>* const* cells, int directions, const LayerInput<Real>& in,
+                   const LayerOutput<Real>& out, Workspace& workspace, Interrupt interrupt);
+template <class Real>
+bool layer_backward(const Cell<Real>* const* cells, int directions, const LayerInput<Real>& in,
+                    const LayerOutput<Real>& out, const LayerGradients<Real>& gradients,
+                    Workspace& workspace, Interrupt interrupt);
+
+}  // namespace fastrnn

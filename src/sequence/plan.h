@@ -1,0 +1,54 @@
+// Which rows are alive at which step, and which thread does what.
+#pragma once
+
+#include "memory.h"
+#include "parallel.h"
+#include "sequence/cell.h"
+
+namespace fastrnn {
+
+// A padded batch in processing order: rows sorted by length, the longest first, so that the rows
+// alive at a processing step s are a prefix. Entry (s, j) is row j of the sorted batch at step s;
+// entries are numbered s-major without gaps, and nothing is stored or computed for padding. The
+// reverse direction runs over each row from its own last step: its step s is time length - 1 - s.
+struct Rows {
+  Index steps = 0, batch = 0;          // steps: of the longest row
+  const Index* order = nullptr;        // [batch] row of the caller's batch
+  const Index* length = nullptr;       // [batch] in sorted order
+  const Index* first_entry = nullptr;  // [steps + 1]
+  bool ragged = false;
+
+  Index entries() const { return first_entry[steps]; }
+  Index time(int direction, Index s, Index j) const {
+    return direction == 0 ? s : length[j] - 1 - s;
+  }
+  static Rows make(Index steps, Index batch, const Index* lengths, Workspace& workspace);
+};
+
+// Threads form a grid: directions x parts of the rows x parts of the hidden units. Threads that
+// share rows must meet at each step; threads that do not never meet.
+struct Grid {
+  int directions, row_parts, unit_parts;
+  int members() const { return directions * row_parts * unit_parts; }
+};
+
+// The rule for choosing the grid: see docs/design.md, "Threads". `limit` caps the members.
+Grid choose_grid(CellKind kind, Index input_size, Index hidden_size, int lanes, int row_tile,
+                 int value_bytes, int directions, const Rows& rows, bool backward, int limit);
+
+// One member's place: sorted rows first, first + stride, ... (count of them), and hidden units.
+struct Part {
+  int direction, row_part, unit_part;
+  Index first, stride, count;
+  Index unit_begin, unit_end;  // begin is a multiple of unit_align; end too, or H
+
+  Index row(Index i) const { return first + i * stride; }
+  // Rows of this part alive at step s, given that `n` were alive at an earlier one.
+  Index alive(const Rows& rows, Index s, Index n) const {
+    while (n > 0 && rows.length[row(n - 1)] <= s) --n;
+    return n;
+  }
+};
+Part part_of(const Grid& grid, int member, const Rows& rows, Index hidden_size, int lanes);
+
+}  // namespace fastrnn

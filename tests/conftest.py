@@ -1,0 +1,33 @@
+"""Settings and fixtures of the whole test suite."""
+
+import os
+import sys
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+TESTS = Path(__file__).parent
+sys.path[:0] = [str(TESTS), str(TESTS.parent / "tools")]  # what tests share, and reference.py
+
+# Properties are checked on few examples, chosen anew on each run of a developer and always the
+# same in continuous integration. No deadline: machines differ.
+for name, derandomize in (("developer", False), ("ci", True)):
+    hypothesis.settings.register_profile(
+        name,
+        deadline=None,
+        max_examples=30,
+        derandomize=derandomize,
+        suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    )
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "developer")
+
+
+@pytest.fixture
+def set_num_threads():
+    """fastrnn.set_num_threads, undone after the test."""
+    import fastrnn
+
+    before = fastrnn.get_num_threads()
+    yield fastrnn.set_num_threads
+    fastrnn.set_num_threads(before)
