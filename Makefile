@@ -27,11 +27,9 @@ demo: $(VENV)/with-train
 build: $(VENV)/with-train
 
 test: $(VENV)/with-test
-ifneq ($(wildcard tests/cpp/*.cpp),)
 	@$(bin)/cmake -DFASTRNN_BUILD_TESTS=ON $(BUILD) >/dev/null
 	@$(bin)/cmake --build $(BUILD)
 	@$(bin)/ctest --test-dir $(BUILD) --output-on-failure $(CTEST_FLAGS)
-endif
 	@$(bin)/python -m pytest $(PYTEST_FLAGS)
 
 lint: lint-python lint-types lint-cpp

@@ -22,7 +22,7 @@ def find_text() -> tuple[str, str]:
     except ImportError:  # some distributions leave it out
         sources = sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))
         text = "".join(path.read_text(encoding="utf-8") for path in sources)
-        return text[:MOST_CHARACTERS], "sources of Python's standard library"
+        return text[:MOST_CHARACTERS], "the sources of Python's standard library"
     return "\n".join(topics[name] for name in sorted(topics)), "Python's documentation"
 
 
@@ -36,7 +36,7 @@ def fastrnn(*arguments: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", default="60", help="of training (default: 60)")
-    parser.add_argument("--out", default="demo-model", help="folder (default: demo-model)")
+    parser.add_argument("--out", default="build/demo", help="folder (default: build/demo)")
     arguments = parser.parse_args()
 
     folder = Path(arguments.out)
@@ -44,20 +44,21 @@ def main() -> None:
     text, name = find_text()
     file = folder / "text.txt"
     file.write_text(text, encoding="utf-8")
-    print(f"A 2-layer LSTM learns the {name}, {arguments.seconds} seconds long.")
+    print(f"A 2-layer LSTM learns to write like {name}, for {arguments.seconds} seconds.")
 
     limits = ("--epochs", "1000", "--time-limit", arguments.seconds)
     fastrnn("train", str(file), *limits, "--out", str(folder))
     for temperature in ("0.3", "0.7", "1.0"):
-        options = ("--temperature", temperature, "--length", "300", "--seed", "1")
-        fastrnn("sample", str(folder), *options)
+        fastrnn(
+            "sample", str(folder), "--temperature", temperature, "--prime", "The ", "--seed", "1"
+        )
 
     command = Path(sys.executable).parent / "fastrnn"
     if command.is_relative_to(Path.cwd()):
         command = command.relative_to(Path.cwd())
     print(
-        f"\nThe model is in {folder / cli.MODEL_FILE}. Next, go on from words of your own, "
-        f"or train on your own text:\n"
+        f"\nThe model is in {folder / cli.MODEL_FILE}. Next, give it other words to go\n"
+        f"on from, or train one on your own text:\n"
         f'  {command} sample {folder} --temperature 0.5 --prime "The class "\n'
         f"  {command} train YOUR.txt --out your-model"
     )

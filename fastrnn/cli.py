@@ -50,7 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = _parser().parse_args(argv)
         name = f"fastrnn {arguments.command}"
         run: Callable[[argparse.Namespace], int] = arguments.run
-        return run(arguments)
+        status = run(arguments)
+        sys.stdout.flush()
+        return status
     except SystemExit as stop:  # --help and --version
         return int(stop.code or 0)
     except CommandError as error:
@@ -90,7 +92,7 @@ def _train(arguments: argparse.Namespace) -> int:
         f"{arguments.file}: {len(content):,} characters, {len(training.vocabulary)} different\n"
         f"{recipe.cell.upper()} {recipe.layers} x {recipe.hidden}, "
         f"{training.model.num_parameters():,} parameters; "
-        f"threads: {facts['num_threads']}, instruction set: {facts['isa']}",
+        f"threads: {facts['threads']}, instruction set: {facts['isa']}",
         flush=True,
     )
     report = _run(training, path, limit)
@@ -103,7 +105,7 @@ def _train(arguments: argparse.Namespace) -> int:
     else:
         print(f"Saved {path}. Let it write:\n  fastrnn sample {arguments.out} --temperature 0.7")
     if arguments.json:
-        about = {"threads": facts["num_threads"], "isa": facts["isa"], "model": str(path)}
+        about = {"threads": facts["threads"], "isa": facts["isa"], "model": str(path)}
         print(json.dumps({**asdict(recipe), **report, **about}))
     return 130 if report["interrupted"] else 0
 
@@ -191,7 +193,13 @@ class _Progress:
         self._interval = 0.1 if self._terminal else 30.0
         self._shown = 0.0
         self._loss = math.nan
-        self._bar = tqdm(total=1.0, leave=False, dynamic_ncols=True, disable=not self._terminal)
+        self._bar = tqdm(
+            total=1.0,
+            bar_format="{percentage:3.0f}%|{bar}|",
+            leave=False,
+            dynamic_ncols=True,
+            disable=not self._terminal,
+        )
 
     def update(self, epoch: int, windows: int, loss: float, spent: float) -> None:
         """Say that so many windows of all epochs are done, in so many seconds."""
@@ -216,7 +224,7 @@ class _Progress:
     def line(self, epoch: int, report: dict[str, Any], windows: int, seconds: float) -> None:
         """Print an epoch's line on standard output, above the bar."""
         loss = report["validation_loss"]
-        part = "" if windows == self._training.windows else f", {report['epochs'] % 1:.0%} of it"
+        part = "" if windows == self._training.windows else f" ({report['epochs'] % 1:.0%})"
         validation = "not validated" if loss is None else f"validation {loss:.4f} nats/char"
         self._bar.write(
             f"epoch {epoch}{self._epochs}{part}: train {report['train_loss']:.4f}, "

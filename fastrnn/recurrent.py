@@ -25,6 +25,7 @@ __all__ = ["GRU", "LSTM", "RNN", "Recurrent"]
 
 State = Any  # h for RNN and GRU, (h, c) for LSTM
 WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+MAX_LAYERS = 10_000  # a slip of the keyboard should be an error, not an endless constructor
 
 
 class _Call(NamedTuple):
@@ -61,6 +62,8 @@ class Recurrent(Layer):
         self.input_size = check_size("input_size", input_size)
         self.hidden_size = check_size("hidden_size", hidden_size)
         self.num_layers = check_size("num_layers", num_layers)
+        if self.num_layers > MAX_LAYERS:
+            raise ValueError(f"num_layers: expected at most {MAX_LAYERS}, got {num_layers}")
         self.bias = check_flag("bias", bias)
         self.batch_first = check_flag("batch_first", batch_first)
         self.dropout = check_number("dropout", dropout, 0.0, 1.0)
@@ -77,6 +80,10 @@ class Recurrent(Layer):
             [self._parameters.get(name) for name in self._names(layer)]
             for layer in range(self.num_layers)
         ]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the packed weights, for copy and pickle: they are made anew when needed."""
+        return {**self.__dict__, "_cells": [((), ())] * self.num_layers}
 
     def config(self) -> dict[str, Any]:
         """Return the constructor's arguments (without the seed)."""
@@ -151,6 +158,9 @@ class Recurrent(Layer):
             more than once; x must not be changed in between. dx is None for token ids.
         """
         call = self._check(x, state, lengths)
+        # States are small and their buffers often used again: the pullback keeps its own.
+        h0, c0 = (None if s is None else s.copy() for s in (call.h0, call.c0))
+        call = call._replace(h0=h0, c0=c0, lengths=None if lengths is None else call.lengths.copy())
         y, h, c, tapes, masks = self._forward(call, training=True)
         result = self._give(y, h, c, call.unbatched)
         result[0].flags.writeable = False
@@ -185,27 +195,33 @@ class Recurrent(Layer):
         """
         if self.bidirectional:
             raise ValueError("step: expected one direction, got a bidirectional layer")
-        x = self._input(x_t)[None] if not isinstance(x_t, np.ndarray) else x_t[None]
-        if x.ndim > 3:
-            raise ValueError(f"x_t: expected the shape (B, {self.input_size}), got {x.shape[1:]}")
-        if self.batch_first and x.ndim == 3 - (x.dtype.kind in "iu"):
-            x = x.swapaxes(0, 1)
-        y, state = self(x, state)
-        return (y[:, 0] if self.batch_first and y.ndim == 3 else y[0]), state
+        x = self._input("x_t", x_t)
+        rank = 1 if x.dtype.kind in "iu" else 2
+        if x.ndim not in (rank - 1, rank) or (rank == 2 and x.shape[-1] != self.input_size):
+            last = f", {self.input_size}" if rank == 2 else ","
+            one = f"({self.input_size},)" if rank == 2 else "()"
+            raise ValueError(
+                f"x_t: expected the shape (B{last}), or {one} for one stream, got {x.shape}"
+            )
+        unbatched = x.ndim < rank
+        call = self._checked("x_t", x[None, None] if unbatched else x[None], state, unbatched)
+        y, h, c, _, _ = self._forward(call, training=False)
+        y_t = y[0, 0] if unbatched else y[0]
+        return y_t, self._give(y, h, c, unbatched)[1]
 
     # --- arguments ----------------------------------------------------------------------------
 
-    def _input(self, x: ArrayLike) -> NDArray[Any]:
+    def _input(self, name: str, x: ArrayLike) -> NDArray[Any]:
         if not isinstance(x, np.ndarray):
-            x = np.asarray(x) if hasattr(x, "__array__") else _from_list(x, self.dtype)
+            x = np.asarray(x) if hasattr(x, "__array__") else _from_list(name, x, self.dtype)
         if x.dtype.kind in "iu":
-            return integer_array("x", x) if x.dtype != np.int64 else x
+            return x if x.dtype == np.int64 else integer_array(name, x)
         if x.dtype != self.dtype:
-            raise TypeError(f"x: expected {self.dtype} or integer token ids, got {x.dtype}")
+            raise TypeError(f"{name}: expected {self.dtype} or integer token ids, got {x.dtype}")
         return x
 
     def _check(self, x: ArrayLike, state: State, lengths: ArrayLike | None) -> _Call:
-        x = self._input(x)
+        x = self._input("x", x)
         rank = 2 if x.dtype.kind in "iu" else 3
         if x.ndim not in (rank - 1, rank) or (rank == 3 and x.shape[-1] != self.input_size):
             axes = "B, T" if self.batch_first else "T, B"
@@ -219,10 +235,25 @@ class Recurrent(Layer):
             x = x[:, None]
         elif self.batch_first:
             x = x.swapaxes(0, 1)
-        if (rank == 3 and x.strides[2] != x.itemsize and x.shape[2] > 1) or not x.dtype.isnative:
-            x = np.ascontiguousarray(x, x.dtype.newbyteorder("="))
-        if any(stride % x.itemsize for stride in x.strides[:2]) or not x.flags.aligned:
+        call = self._checked("x", x, state, unbatched)
+        return call if lengths is None else call._replace(lengths=self._lengths(lengths, call))
+
+    def _checked(self, name: str, x: NDArray[Any], state: State, unbatched: bool) -> _Call:
+        """Return the call for x of shape (T, B, I) or (T, B); the core takes any strides of T, B."""
+        if x.ndim == 2:
+            if x.size and not (0 <= x.min() and x.max() < self.input_size):
+                wrong = x.min() if x.min() < 0 else x.max()
+                raise ValueError(
+                    f"{name}: expected token ids from 0 to {self.input_size - 1}, got {wrong}"
+                )
+        elif not x.flags.c_contiguous and x.strides[2] != x.itemsize:
+            x = np.ascontiguousarray(x)
+        if not x.flags.c_contiguous and (
+            x.strides[0] % x.itemsize or x.strides[1] % x.itemsize or not x.flags.aligned
+        ):
             x = np.array(x, order="C")
+        if not x.dtype.isnative or not x.flags.aligned:
+            x = x.astype(x.dtype.newbyteorder("="))
         h0 = c0 = None
         if state is not None:
             if self._has_cell_state:
@@ -232,17 +263,13 @@ class Recurrent(Layer):
                 c0 = self._state("state[1] (c)", state[1], x.shape[1], unbatched)
             else:
                 h0 = self._state("state (h)", state, x.shape[1], unbatched)
-        return _Call(x, h0, c0, self._lengths(lengths, x, unbatched), unbatched)
+        return _Call(x, h0, c0, None, unbatched)
 
-    def _lengths(
-        self, lengths: ArrayLike | None, x: NDArray[Any], unbatched: bool
-    ) -> NDArray[np.int64] | None:
-        if lengths is None:
-            return None
-        if unbatched:
+    def _lengths(self, lengths: ArrayLike, call: _Call) -> NDArray[np.int64]:
+        if call.unbatched:
             raise ValueError("lengths: expected None for one sequence, got an array")
         array = integer_array("lengths", lengths)
-        T, B = x.shape[:2]
+        T, B = call.x.shape[:2]
         if array.shape != (B,):
             raise ValueError(f"lengths: expected the shape ({B},), got {array.shape}")
         if B and (array.min() < 0 or array.max() > T):
@@ -338,6 +365,7 @@ class Recurrent(Layer):
         wanted: list[list[bool]],
         unbatched: bool,
     ) -> tuple[RealArray | None, State]:
+        self._check_gradients()
         d_y = self._output_gradient(dy, y, unbatched)
         dh_n, dc_n = self._state_gradients(dstate, y.shape[1], unbatched)
         d_h0 = np.empty(state_shape, self.dtype)
@@ -378,6 +406,18 @@ class Recurrent(Layer):
             d_h0, d_c0 = d_h0[:, 0], None if d_c0 is None else d_c0[:, 0]
         return d_y, d_h0 if d_c0 is None else (d_h0, d_c0)
 
+    def _check_gradients(self) -> None:
+        for name, p in self._parameters.items():
+            grad = p.grad
+            if grad is not None and p.requires_grad:
+                if not isinstance(grad, np.ndarray) or grad.dtype != p.dtype:
+                    got = grad.dtype if isinstance(grad, np.ndarray) else _kind(grad)
+                    raise TypeError(f"{name}.grad: expected an array of {p.dtype}, got {got}")
+                if grad.shape != p.shape:
+                    raise ValueError(
+                        f"{name}.grad: expected the shape {p.shape}, got {grad.shape}"
+                    )
+
     def _output_gradient(
         self, dy: ArrayLike | None, y: RealArray, unbatched: bool
     ) -> RealArray | None:
@@ -407,16 +447,16 @@ class Recurrent(Layer):
         )
 
 
-def _from_list(x: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
+def _from_list(name: str, x: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
     """Return numbers in (nested) lists as an array: integers stay, others get the dtype."""
     try:
         array = np.array(x)
     except ValueError as error:
-        raise ValueError(f"x: expected an array ({error})") from None
+        raise ValueError(f"{name}: expected an array ({error})") from None
     if array.size == 0 or array.dtype.kind == "f":
         return array.astype(dtype)
     if array.dtype.kind not in "iu":
-        raise TypeError(f"x: expected an array of {dtype}, got {array.dtype}")
+        raise TypeError(f"{name}: expected an array of {dtype}, got {array.dtype}")
     return array
 
 

@@ -25,6 +25,7 @@ from .layers import build_layer, describe_layer, described_shapes
 __all__ = ["load", "load_metadata", "save"]
 
 FORMAT = 1
+MAX_DEPTH = 100  # of the JSON of a model: a Sequential in a Sequential is three levels
 _DTYPES = {"F32": "float32", "F64": "float64"}
 
 Path = str | os.PathLike[str]
@@ -49,7 +50,8 @@ def save(layer: Layer, path: Path, metadata: Mapping[str, Any] | None = None) ->
     TypeError
         If `layer` is no layer of this library, or JSON cannot hold `metadata`.
     ValueError
-        If one parameter appears under two names, or `metadata` holds NaN or infinite numbers.
+        If one parameter appears under two names, layers are nested more than 30 deep, or
+        `metadata` holds NaN or infinite numbers.
     OSError
         If the file cannot be written.
     ImportError
@@ -62,9 +64,10 @@ def save(layer: Layer, path: Path, metadata: Mapping[str, Any] | None = None) ->
         "model": describe_layer(layer),
         "metadata": dict(metadata or {}),
     }
+    _check_depth(description["model"])
     try:
         text = json.dumps(description, allow_nan=False)
-    except (TypeError, ValueError) as error:
+    except (RecursionError, TypeError, ValueError) as error:
         raise type(error)(f"metadata: expected what JSON can hold ({error})") from None
     if len({id(parameter) for parameter in parameters.values()}) < len(parameters):
         raise ValueError("layer: expected each parameter once, got one under several names")
@@ -162,8 +165,6 @@ def _named_errors(path: Path) -> Iterator[None]:
     """Make whatever a hostile description raises a ValueError that names the file."""
     try:
         yield
-    except RecursionError:
-        raise ValueError(f"{os.fspath(path)}: the model is nested too deeply") from None
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         raise ValueError(f"{os.fspath(path)}: {error}") from error
 
@@ -175,7 +176,7 @@ def _read_description(file: Any) -> dict[str, Any]:
         raise ValueError("no fastrnn model (load_state_dict takes weights of other origin)")
     try:
         description = json.loads(text)
-    except ValueError as error:
+    except (RecursionError, ValueError) as error:
         raise ValueError(f"the description of the model is no JSON ({error})") from None
     if not isinstance(description, dict):
         raise ValueError("the description of the model is no JSON object")
@@ -184,7 +185,23 @@ def _read_description(file: Any) -> dict[str, Any]:
         raise ValueError(f"expected format {FORMAT}, got {number!r}: a file of another version")
     if "model" not in description or not isinstance(description.get("metadata"), dict):
         raise ValueError("the description of the model lacks an entry")
+    _check_depth(description["model"])
     return description
+
+
+def _check_depth(value: Any) -> None:
+    """Raise ValueError if a description is nested so deeply that Python could not build it."""
+    level, depth = [value], 0
+    while level:
+        depth += 1
+        if depth > MAX_DEPTH:
+            raise ValueError(f"the model is nested too deeply (more than {MAX_DEPTH} levels)")
+        level = [
+            child
+            for parent in level
+            if isinstance(parent, (dict, list))
+            for child in (parent.values() if isinstance(parent, dict) else parent)
+        ]
 
 
 def _write(path: Path, content: bytes) -> None:

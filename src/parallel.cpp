@@ -1,6 +1,8 @@
 #include "parallel.h"
 
 #include <cstdlib>
+#include <stdexcept>
+#include <string>
 #include <thread>
 
 #ifdef FASTRNN_OPENMP
@@ -26,8 +28,13 @@ int available() {
 
 int initial() {
   const char* text = std::getenv("FASTRNN_NUM_THREADS");
-  const long asked = text ? std::strtol(text, nullptr, 10) : 0;
-  return asked >= 1 && asked <= 4096 ? static_cast<int>(asked) : available();
+  if (!text || !*text) return available();
+  char* end = nullptr;
+  const long asked = std::strtol(text, &end, 10);
+  if (*end || asked < 1 || asked > thread_limit)
+    throw std::runtime_error("FASTRNN_NUM_THREADS: expected a number from 1 to " +
+                             std::to_string(thread_limit) + ", got '" + text + "'");
+  return static_cast<int>(asked);
 }
 
 std::atomic<int> limit{0};  // 0: not yet asked
@@ -49,10 +56,9 @@ bool has_openmp() {
 }
 
 int max_threads() {
-  if (!has_openmp() || forked.load(std::memory_order_relaxed)) return 1;
   int n = limit.load(std::memory_order_relaxed);
   if (n == 0) limit.store(n = initial(), std::memory_order_relaxed);
-  return n;
+  return !has_openmp() || forked.load(std::memory_order_relaxed) ? 1 : n;
 }
 
 void set_max_threads(int n) { limit.store(n, std::memory_order_relaxed); }

@@ -14,8 +14,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import fastrnn
 import numpy as np
+
+import fastrnn
 from fastrnn import _core, layers, losses, optim
 from recurrent_cases import CELLS, DTYPES, Case, infer, run
 
@@ -81,6 +82,31 @@ def nonlinearities(dtype):
         yield name, function(x)
         for size in range(1, 36):
             yield f"{name} {size}", function(x[3000 : 3000 + size])
+
+
+def multiply_adds(dtype):
+    """Single a * b + c of any numbers, most of them cancelling or nearly halfway: where the generic
+    instruction set imitates an instruction that others have."""
+    rng = np.random.default_rng(9)
+    integer = {"float32": np.uint32, "float64": np.uint64}[dtype]
+    layer = layers.Linear(1, 2000, dtype=dtype)
+    weight, bias = layer.parameters()["weight"], layer.parameters()["bias"]
+
+    def patterns(*shape):
+        return rng.integers(0, np.iinfo(integer).max, shape, integer, endpoint=True).view(dtype)
+
+    x = np.array([[1.0 / 3.0], [1.0 + 2.0**-12], [2.0**-40], [1e-30]], dtype)
+    w = rng.normal(size=(2000, 1)).astype(dtype)
+    with np.errstate(all="ignore"):
+        cancelling = -(x[0] * w[:, 0])
+    for name, numbers in {
+        "any": (patterns(50, 1), patterns(2000, 1), patterns(2000)),
+        "cancelling": (x, w, np.nextafter(cancelling, 0)),
+        "exactly_cancelling": (x, w, cancelling),
+        "halfway": (x, np.round(w * 64) / 64, np.round(w[:, 0] * 4096) * 2.0**20),
+    }.items():
+        rows, weight.data, bias.data = (array.astype(dtype) for array in numbers)
+        yield name, layer(rows)
 
 
 def other_layers(dtype):
@@ -151,7 +177,7 @@ GROUPS = {
     },
     **{
         f"{function.__name__}-{dtype}": lambda function=function, dtype=dtype: function(dtype)
-        for function in (nonlinearities, other_layers, loss_functions, optimizers)
+        for function in (nonlinearities, multiply_adds, other_layers, loss_functions, optimizers)
         for dtype in DTYPES
     },
 }

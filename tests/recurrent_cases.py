@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
-import fastrnn
 import numpy as np
+
+import fastrnn
 import reference
 
 LAYERS: dict[str, Any] = {
@@ -212,4 +213,6 @@ def assert_same_bits(got, want):
         if got[name].tobytes() != want[name].tobytes():
             different = got[name] != want[name]
             where = np.argwhere(different)[:3].tolist()
-            raise AssertionError(f"{name}: {different.sum()} of {different.size} differ, at {where}")
+            raise AssertionError(
+                f"{name}: {different.sum()} of {different.size} differ, at {where}"
+            )

@@ -4,15 +4,16 @@ Everything here is NumPy; nothing imports fastrnn, so that a mistake cannot be s
 reading is: the three cells (one time step forward, and directly below it one step backward), one
 direction (the loop over time), the network (layers, directions, lengths).
 
-Dimensions: T steps, N rows, I inputs, H units, L layers, D directions. A state is a tuple of arrays
-(N, H): (h,) for RNN and GRU, (h, c) for LSTM. Parameters carry PyTorch's names and layout: the rows
-of weight_ih (G*H, I), weight_hh (G*H, H) and of both biases (G*H,) are blocks of H, one per gate, in
-the order i, f, g, o (LSTM) or r, z, n (GRU).
+Dimensions: T steps, N rows, I inputs, H units, L layers, D directions. A state is a tuple of
+arrays (N, H): (h,) for RNN and GRU, (h, c) for LSTM. Parameters carry PyTorch's names and layout:
+the rows of weight_ih (G*H, I), weight_hh (G*H, H) and of both biases (G*H,) are blocks of H, one
+per gate, in the order i, f, g, o (LSTM) or r, z, n (GRU).
 
 Sources of the formulas:
   RNN   Elman, Finding structure in time, Cognitive Science 14, 1990
   LSTM  Hochreiter and Schmidhuber, Long short-term memory, Neural Computation 9, 1997, with the
-        forget gate of Gers, Schmidhuber and Cummins, Learning to forget, Neural Computation 12, 2000
+        forget gate of Gers, Schmidhuber and Cummins, Learning to forget, Neural Computation 12,
+        2000
   GRU   Cho et al., Learning phrase representations using RNN encoder-decoder, 2014
 """
 

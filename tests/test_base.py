@@ -5,6 +5,7 @@ from collections import OrderedDict
 
 import numpy as np
 import pytest
+
 from fastrnn.base import (
     Layer,
     Parameter,

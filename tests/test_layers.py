@@ -1,9 +1,13 @@
 """Embedding, Linear, Dropout, Sequential against their formulas."""
 
+import copy
 import itertools
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from fastrnn.layers import (
     LAYER_CLASSES,
     Dropout,
@@ -14,8 +18,6 @@ from fastrnn.layers import (
     describe_layer,
 )
 from fastrnn.recurrent import GRU, LSTM, RNN
-from hypothesis import given
-from hypothesis import strategies as st
 from reference import central_difference
 
 DTYPES = ["float32", "float64"]
@@ -88,7 +90,7 @@ def test_linear_gradients(leading, bias):
     def loss():
         return float(np.sum(layer(x) * dy))
 
-    y, pullback = layer.vjp(x)
+    _, pullback = layer.vjp(x)
     dx = pullback(dy)
     assert_close(dx, central_difference(loss, x), 1e-8)
     for name, parameter in layer.parameters().items():
@@ -657,3 +659,20 @@ def test_repr_shows_the_arguments_that_are_no_defaults():
         ")"
     )
     assert repr(Sequential()) == "Sequential()"
+
+
+@pytest.mark.parametrize("kind", range(9))
+def test_a_deep_copy_is_a_layer_of_its_own(kind):
+    layer = layers_of_all_kinds()[kind]
+    if kind in (0, 1):  # prepared weights are no part of it
+        layer(normal(2, 1, 3))
+    other = copy.deepcopy(layer)
+    assert repr(other) == repr(layer)
+    before = layer.state_dict()
+    for name, parameter in other.parameters().items():
+        assert np.array_equal(parameter.data, before[name])
+        parameter.data = parameter.data + 1.0
+    if kind in (0, 1):
+        assert not np.array_equal(layer(normal(2, 1, 3))[0], other(normal(2, 1, 3))[0])
+    for name, array in layer.state_dict().items():
+        assert np.array_equal(array, before[name])

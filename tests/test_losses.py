@@ -4,9 +4,10 @@ import itertools
 
 import numpy as np
 import pytest
-from fastrnn.losses import cross_entropy, mse
 from hypothesis import given
 from hypothesis import strategies as st
+
+from fastrnn.losses import cross_entropy, mse
 from reference import central_difference
 
 DTYPES = ["float32", "float64"]

@@ -5,6 +5,7 @@ The exhaustive measurement is `python tools/measure_nonlinearities.py --exhausti
 
 import numpy as np
 import pytest
+
 from fastrnn import _core
 
 pytest.importorskip("mpmath")

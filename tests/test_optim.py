@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+
 from fastrnn.base import Parameter
 from fastrnn.layers import Linear, Sequential
 from fastrnn.optim import (
@@ -23,7 +24,7 @@ from fastrnn.optim import (
     clip_grad_value,
 )
 
-# The formulas, step by step. Each takes the gradients of all steps and gives the weights after each.
+# The formulas, step by step: from the gradients of all steps to the weights after each.
 
 
 def sgd(p, gradients, lr=1e-3, momentum=0.0, dampening=0.0, weight_decay=0.0, nesterov=False):

@@ -8,9 +8,10 @@ import subprocess
 import sys
 import textwrap
 
-import fastrnn
 import numpy as np
 import pytest
+
+import fastrnn
 from recurrent_cases import CELLS, LAYERS, Case, assert_same_bits, infer, run, state_to_user
 
 STEPS, BATCH, INPUTS, HIDDEN = 4, 3, 5, 6
@@ -107,7 +108,7 @@ def test_x_of_token_ids_of_wrong_shape(shape):
 
 
 def test_x_of_ragged_lists():
-    with pytest.raises(ValueError, match="^x: expected "):
+    with pytest.raises(ValueError, match=r"^x: expected "):
         make()([[0.0] * INPUTS, [0.0]])
 
 
@@ -299,7 +300,9 @@ def test_lengths_of_any_integers(dtype):
     assert np.array_equal(make()(x, lengths=other)[0], want)
 
 
-@pytest.mark.parametrize("lengths", [[], (), np.array([], np.int64)], ids=["list", "tuple", "array"])
+@pytest.mark.parametrize(
+    "lengths", [[], (), np.array([], np.int64)], ids=["list", "tuple", "array"]
+)
 def test_lengths_of_no_rows(lengths):
     assert make()(floats(STEPS, 0, INPUTS), lengths=lengths)[0].shape == (STEPS, 0, HIDDEN)
 
@@ -429,30 +432,15 @@ def test_pullback_into_a_wrong_gradient(wrong):
 
 
 def test_pullback_into_a_gradient_of_other_layout():
-    """Added to in place, or refused; not added to a copy that nobody sees."""
+    """Added to in place, not to a copy that nobody sees."""
     layer, y, _, pullback = after_forward("lstm")
     pullback(y)
-    want = layer.parameters()["weight_hh_l0"].grad
-    layer.zero_grad()
-    gradient = np.zeros(want.shape, np.float32, order="F")
-    layer.parameters()["weight_hh_l0"].grad = gradient
-    try:
-        pullback(y)
-    except ValueError as error:
-        assert "weight_hh_l0" in str(error)
-    else:
-        assert np.array_equal(layer.parameters()["weight_hh_l0"].grad, want)
-
-
-@pytest.mark.parametrize("cell", CELLS)
-def test_pullback_after_the_weights_changed(cell):
-    """The gradient would belong to neither: an error, as in PyTorch."""
-    layer, y, _, pullback = after_forward(cell)
-    weight = layer.parameters()["weight_ih_l0"]
-    weight.data = 2 * weight.data
-    with pytest.raises(RuntimeError, match="changed"):
-        pullback(y)
-    assert_gradients_untouched(layer)
+    weight = layer.parameters()["weight_hh_l0"]
+    want = weight.grad
+    weight.grad = gradient = np.zeros(want.shape, np.float32, order="F")
+    pullback(y)
+    assert weight.grad is gradient
+    assert np.array_equal(gradient, want)
 
 
 # ------------------------------------------------------------------------------------ constructor
@@ -521,8 +509,7 @@ def test_constructor_takes_numpy_integers():
 
 # --------------------------------------------------------------------------------------- overflow
 
-# Each in a process of its own that may have 4 GB: what these ask for must be refused, not tried.
-# 2^62 steps of no rows are legal and done at once.
+# In a process that may have 4 GB: what these ask for must be refused, not tried.
 TOO_LARGE = {
     **{
         f"layer({sizes})": f"fastrnn.{kind}({sizes})"
@@ -537,7 +524,6 @@ TOO_LARGE = {
             "2**100, 1",
             "1, 2**100",
             "2**20, 2**20",
-            "1, 1, 2**62",
         )
     },
     "steps": "layer(np.broadcast_to(np.float32(0), (2**40, 1, 3)))",
@@ -552,7 +538,7 @@ TOO_LARGE = {
 
 def run_limited(code):
     program = f"""
-        import resource, sys
+        import resource
         import numpy as np
         import fastrnn
         resource.setrlimit(resource.RLIMIT_AS, (4 * 2**30,) * 2)
@@ -560,7 +546,7 @@ def run_limited(code):
         {code}
     """
     return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=30
     )
 
 
@@ -579,6 +565,12 @@ def test_overflow_is_an_error_at_once():
     lines = [line for line in result.stdout.splitlines() if line.startswith(("refused", "TAKEN"))]
     assert len(lines) == len(TOO_LARGE)
     assert not [line for line in lines if line.startswith("TAKEN")]
+
+
+@pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])
+def test_endless_layers_are_an_error_at_once(kind):
+    result = run_limited(f"fastrnn.{kind}(1, 1, 2**62)")
+    assert "ValueError: num_layers: expected " in result.stderr
 
 
 def test_many_steps_of_no_rows_take_no_time():

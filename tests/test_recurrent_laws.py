@@ -5,12 +5,16 @@ behind it, whether it comes at once, in parts or step by step, by token ids or o
 which layout. These laws need no reference.
 """
 
+import copy
+import json
+import pickle
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from recurrent_cases import (
     CELLS,
     DTYPES,
@@ -32,6 +36,11 @@ from recurrent_cases import (
 BATCHES = st.sampled_from([1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 25, 33])
 HIDDEN = st.sampled_from([1, 2, 3, 5, 8, 15, 16, 17, 31, 33, 49, 65])
 INPUTS = st.sampled_from([1, 2, 3, 8, 15, 16, 17, 40])
+
+COPIES = {
+    "deepcopy": copy.deepcopy,
+    "pickle": lambda layer: pickle.loads(pickle.dumps(layer)),
+}
 
 
 @st.composite
@@ -321,7 +330,9 @@ def test_step_takes_token_ids(cell, draw):
     case = draw.draw(cases(cell, with_lengths=False, bidirectional=False))
     layer, data = case.layer(), case.data()
     ids = np.random.default_rng(3).integers(0, case.input_size, case.batch)
-    want = layer.step(np.eye(case.input_size, dtype=case.dtype)[ids], state_to_user(case, data.state))
+    want = layer.step(
+        np.eye(case.input_size, dtype=case.dtype)[ids], state_to_user(case, data.state)
+    )
     got = layer.step(ids, state_to_user(case, data.state))
     assert_same_bits({"y": got[0]}, {"y": want[0]})
 
@@ -361,6 +372,42 @@ def test_pullback_may_be_called_twice(cell, draw):
     for array in (*data.state, *(outputs[name] for name in outputs if name != "y")):
         array[...] = 5.0
     assert_same_bits(pull(case, layer, pullback, data), first)
+
+
+@each_cell
+def test_pullback_is_of_the_weights_of_its_forward_pass(cell, draw):
+    """Not of those that a parameter was given meanwhile."""
+    case = draw.draw(cases(cell, unbatched=True))
+    layer, data = case.layer(), case.data()
+    _, pullback = forward(case, layer, data)
+    want = pull(case, layer, pullback, data)
+    layer.load_state_dict(case.layer(seed=9).state_dict())
+    assert_same_bits(pull(case, layer, pullback, data), want)
+
+
+@pytest.mark.parametrize("make_copy", COPIES.values(), ids=COPIES)
+@each_cell
+def test_copy_is_a_layer_of_its_own(cell, make_copy, draw):
+    case = draw.draw(cases(cell))
+    layer, data = case.layer(), case.data()
+    want = run(case, layer, data)
+    twin = make_copy(layer)
+    assert_same_bits(run(case, twin, data), want)
+    twin.load_state_dict(case.layer(seed=9).state_dict())
+    assert_same_bits(run(case, layer, data), want)
+    assert twin.config() == layer.config()
+
+
+@each_cell
+def test_config_makes_the_same_layer(cell, draw):
+    case = draw.draw(cases(cell))
+    layer, data = case.layer(), case.data()
+    config = json.loads(json.dumps(layer.config()))
+    twin = type(layer).from_config(config)
+    twin.load_state_dict(layer.state_dict())
+    assert_same_bits(run(case, twin, data), run(case, layer, data))
+    shapes = {name: p.shape for name, p in layer.parameters().items()}
+    assert dict(type(layer).parameter_shapes(config)) == shapes
 
 
 @each_cell

@@ -8,6 +8,7 @@ import itertools
 
 import numpy as np
 import pytest
+
 import reference
 from recurrent_cases import (
     CELLS,
@@ -68,7 +69,7 @@ def test_reference_every_size(cell, dtype, hidden_size):
         check(Case(cell, dtype, 3, 2, input_size, hidden_size))
 
 
-@pytest.mark.parametrize("batch", (1, 2, 3, 5, 6, 7, 8, 9, 12, 13, 24, 25, 33, 64))
+@pytest.mark.parametrize("batch", [1, 2, 3, 5, 6, 7, 8, 9, 12, 13, 24, 25, 33, 64])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("cell", CELLS)
 def test_reference_every_batch(cell, dtype, batch):
@@ -78,7 +79,7 @@ def test_reference_every_batch(cell, dtype, batch):
     check(Case(cell, dtype, 3, batch, 5, 17, num_layers=2, bidirectional=True, lengths=lengths))
 
 
-@pytest.mark.parametrize("batch", (1, 3, 12))
+@pytest.mark.parametrize("batch", [1, 3, 12])
 @pytest.mark.parametrize("cell", CELLS)
 def test_reference_long_and_wide(cell, batch):
     """Many steps (chunks of time) and several groups of units (which threads share)."""
@@ -86,9 +87,9 @@ def test_reference_long_and_wide(cell, batch):
     check(Case(cell, "float64", 4, batch, 130, 150))
 
 
-@pytest.mark.parametrize("batch_first", (False, True))
-@pytest.mark.parametrize("bidirectional", (False, True))
-@pytest.mark.parametrize("steps, batch", [(0, 3), (3, 0), (0, 0)])
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize(("steps", "batch"), [(0, 3), (3, 0), (0, 0)])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("cell", CELLS)
 def test_reference_empty(cell, dtype, steps, batch, bidirectional, batch_first):
@@ -155,9 +156,7 @@ def inputs_of(data):
 
 def weigh(data, y, state):
     """The loss whose gradient by (y, state) is (dy, dstate)."""
-    return (data.dy * y).sum() + sum(
-        (d * s).sum() for d, s in zip(data.dstate, state, strict=True)
-    )
+    return (data.dy * y).sum() + sum((d * s).sum() for d, s in zip(data.dstate, state, strict=True))
 
 
 @pytest.mark.parametrize("case", DIFFERENCE_CASES[3::4], ids=str)
@@ -167,9 +166,7 @@ def test_reference_itself_by_differences(case):
     gradients = run_reference(case, parameters, data)
 
     def loss():
-        y, state, _ = reference.forward(
-            case.network, parameters, data.x, data.state, data.lengths
-        )
+        y, state, _ = reference.forward(case.network, parameters, data.x, data.state, data.lengths)
         return weigh(data, y, state)
 
     arrays = inputs_of(data) | {f"grad {name}": array for name, array in parameters.items()}
@@ -201,7 +198,7 @@ def test_gradients_by_differences(case):
 # ----------------------------------------------------------------------------------- dropout
 
 
-@pytest.mark.parametrize("bidirectional", (False, True))
+@pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("cell", CELLS)
 def test_dropout_of_everything(cell, bidirectional):
     """With dropout 1 all layers but the first see zeros; inference does not drop."""
@@ -251,8 +248,8 @@ def test_dropout_repeats_with_the_seed():
 # -------------------------------------------------------------------------------- parameters
 
 
-@pytest.mark.parametrize("bidirectional", (False, True))
-@pytest.mark.parametrize("bias", (False, True))
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("cell", CELLS)
 def test_parameters_names_and_shapes(cell, bias, bidirectional):
     case = Case(cell, num_layers=2, bidirectional=bidirectional, bias=bias)

@@ -11,8 +11,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import fastrnn
 import pytest
+
+import fastrnn
 from bits_of_everything import GROUPS, hashes_of
 
 PROGRAM = Path(__file__).with_name("bits_of_everything.py")

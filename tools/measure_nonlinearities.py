@@ -35,12 +35,12 @@ EXACT_MPMATH = {
 
 
 def float32_patterns(begin, end, stride):
-    """The float32 numbers whose bit patterns are range(begin, end, stride)."""
+    """Return the float32 numbers whose bit patterns are range(begin, end, stride)."""
     return np.arange(begin, end, stride, dtype=np.uint64).astype(np.uint32).view(np.float32)
 
 
 def float32_errors(function, x):
-    """Errors in ulp at x, infinite where the result has the wrong class or sign.
+    """Return the errors in ulp at x, infinite where the result has the wrong class or sign.
 
     NaN must give NaN; what rounds to infinity must be infinite, and nothing else.
     """
@@ -59,7 +59,7 @@ def float32_errors(function, x):
 
 
 def float64_points(count, seed=0):
-    """Where the functions vary: all scales down to denormals, both signs; and where they end."""
+    """Return numbers of all scales and both signs, most of them where the functions vary."""
     rng = np.random.default_rng(seed)
     scales = np.ldexp(rng.uniform(1.0, 2.0, count), rng.integers(-1074, 10, count))
     x = np.concatenate(
@@ -74,7 +74,7 @@ def float64_points(count, seed=0):
 
 
 def float64_error(function, x, got):
-    """Error in ulp of one finite result."""
+    """Return the error in ulp of one finite result."""
     with mpmath.workprec(120):
         exact = EXACT_MPMATH[function](mpmath.mpf(float(x)))
         if np.isinf(got):
@@ -84,17 +84,19 @@ def float64_error(function, x, got):
 
 
 def float64_errors(function, x):
+    """Return the errors in ulp at x, compared with mpmath."""
     got = getattr(_core, function)(x)
     return np.array([float64_error(function, a, b) for a, b in zip(x, got, strict=True)])
 
 
 def largest(errors, x):
+    """Return the largest error and where it is."""
     where = int(np.argmax(errors))
     return float(errors[where]), float(x[where])
 
 
 def measure_float32(function, stride):
-    """The largest error of all patterns in steps of `stride`, and where it is."""
+    """Return the largest error of every `stride`-th number, and where it is."""
     worst = (-1.0, 0.0)
     for begin in range(0, 1 << 32, CHUNK * stride):
         x = float32_patterns(begin, min(begin + CHUNK * stride, 1 << 32), stride)
@@ -103,6 +105,7 @@ def measure_float32(function, stride):
 
 
 def main():
+    """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--exhaustive", action="store_true", help="all 2^32 float32 numbers")
     parser.add_argument("--points", type=int, default=20_000, help="float64 points of each kind")

@@ -31,7 +31,8 @@ py::dict config() {
 }  // namespace
 
 void register_config(py::module_& m) {
-  active_isa();  // a wrong FASTRNN_ISA stops the import, not some later call
+  active_isa();  // a wrong FASTRNN_ISA or FASTRNN_NUM_THREADS stops the import, not a later call
+  max_threads();
   m.attr("__version__") = FASTRNN_VERSION;
   m.def("config", &config);
   m.def("get_num_threads", &max_threads);

@@ -99,7 +99,7 @@ py::array_t<Real> empty_sequence(Index T, Index B, Index width, bool batch_first
 }
 
 void check_tokens(const Sequence<const Index>& tokens, Index T, Index B, Index classes) {
-  for (Index t = 0; t < T; ++t)
+  for (Index t = 0; t < T && B > 0; ++t)
     for (Index b = 0; b < B; ++b) {
       const Index token = *tokens.at(t, b);
       if (token < 0 || token >= classes)

@@ -41,15 +41,27 @@ void tile(const Product<Real>& p, Index row, Index panel, Index k_begin, Index k
       }
     }
   }
-  for (Index k = k_begin; k < k_end; ++k) {
-    V x[Rows];
-    for (int r = 0; r < Rows; ++r) x[r] = set1(a[r][k]);
-    for (int i = 0; i < Panels; ++i)
-      for (int v = 0; v < Width; ++v) {
-        const V b = load(w + i * panel_size + v * V::lanes);
-        for (int r = 0; r < Rows; ++r) acc[r][i * Width + v] = fma(x[r], b, acc[r][i * Width + v]);
+  // The shorter side of the tile waits in registers, the longer passes through one.
+  constexpr int columns = Panels * Width;
+  for (Index k = k_begin; k < k_end; ++k, w += panel_values) {
+    const auto weights = [&](int j) {
+      return load(w + (j / Width) * panel_size + (j % Width) * V::lanes);
+    };
+    if constexpr (Rows <= columns) {
+      V x[Rows];
+      for (int r = 0; r < Rows; ++r) x[r] = set1(a[r][k]);
+      for (int j = 0; j < columns; ++j) {
+        const V b = weights(j);
+        for (int r = 0; r < Rows; ++r) acc[r][j] = fma(x[r], b, acc[r][j]);
       }
-    w += panel_values;
+    } else {
+      V b[columns];
+      for (int j = 0; j < columns; ++j) b[j] = weights(j);
+      for (int r = 0; r < Rows; ++r) {
+        const V x = set1(a[r][k]);
+        for (int j = 0; j < columns; ++j) acc[r][j] = fma(x, b[j], acc[r][j]);
+      }
+    }
   }
   for (int r = 0; r < Rows; ++r)
     for (int j = 0; j < Panels * Width; ++j) {

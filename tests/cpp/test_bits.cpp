@@ -1,0 +1,342 @@
+// Same bits on every instruction set, for every number of threads. `test_bits ISA` prints a hash of
+// every output of forward, backward and the other operations; the text is the same on every machine,
+// so that of another architecture can be compared with diff. Without arguments, the program runs
+// itself once for each instruction set of this machine and compares.
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <exception>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "dispatch.h"
+#include "ops/elementwise.h"
+#include "ops/linear.h"
+#include "parallel.h"
+#include "sequence/layer.h"
+
+using namespace fastrnn;
+
+namespace {
+
+bool failed = false;
+
+template <class Real>
+using Values = std::vector<Real>;
+
+// Multiples of 2^-23 in [-1, 1) from a 64-bit linear congruential generator: exact everywhere.
+class Random {
+ public:
+  template <class Real>
+  Values<Real> operator()(Index n, double scale) {
+    Values<Real> out(n);
+    for (Real& x : out) x = static_cast<Real>(scale * (static_cast<double>(next()) * 0x1p-23 - 1));
+    return out;
+  }
+  std::uint32_t next() {
+    state_ = state_ * 6364136223846793005u + 1442695040888963407u;
+    return static_cast<std::uint32_t>(state_ >> 40);
+  }
+
+ private:
+  std::uint64_t state_ = 1;
+};
+
+// FNV-1a over the bytes; every NaN counts as the same one, as its payload is the processor's choice.
+template <class Real>
+std::string hash(const Values<Real>& values) {
+  std::uint64_t h = 14695981039346656037u;
+  for (Real x : values) {
+    if (x != x) x = std::numeric_limits<Real>::quiet_NaN();
+    unsigned char bytes[sizeof x];
+    std::memcpy(bytes, &x, sizeof x);
+    for (unsigned char byte : bytes) h = (h ^ byte) * 1099511628211u;
+  }
+  char text[17];
+  std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(h));
+  return text;
+}
+
+// One line of hashes, in the making.
+struct Line {
+  std::string text;
+  template <class Real>
+  void add(const char* name, const Values<Real>& values) {
+    text += std::string(" ") + name + " " + hash(values);
+  }
+};
+
+// Prints what a case gives with one thread, and complains where more threads give something else.
+template <class Case>
+void print_case(const std::string& name, Case run) {
+  Line first;
+  for (int threads = 1; threads <= 3; ++threads) {
+    set_max_threads(threads);
+    Line line;
+    run(line);
+    if (threads == 1) first = line;
+    if (line.text == first.text) continue;
+    failed = true;
+    std::printf("%s: %d threads differ\n%s\n", name.c_str(), threads, line.text.c_str());
+  }
+  std::printf("%s%s\n", name.c_str(), first.text.c_str());
+}
+
+struct Shape {
+  CellKind kind;
+  Index T, B, I, H, D;
+  bool ragged, tokens;
+  Index rows() const { return gate_count(kind) * H; }
+};
+
+// Weights of one direction, and the gradients that are added to them.
+template <class Real>
+struct Direction {
+  Values<Real> weight_ih, weight_hh, bias_ih, bias_hh;
+  Direction(const Shape& s, Random& random, double scale)
+      : weight_ih(random.operator()<Real>(s.rows() * s.I, scale)),
+        weight_hh(random.operator()<Real>(s.rows() * s.H, scale)),
+        bias_ih(random.operator()<Real>(s.rows(), scale)),
+        bias_hh(random.operator()<Real>(s.rows(), scale)) {}
+  Cell<Real> packed(const Shape& s) const {
+    return Cell<Real>({s.kind, s.I, s.H, weight_ih.data(), weight_hh.data(), bias_ih.data(),
+                       bias_hh.data()}, true);
+  }
+};
+
+template <class Real>
+void run_layer(const Shape& s, Line& line) {
+  Random random;
+  const Index T = s.T, B = s.B, width = s.D * s.H, state = s.D * B * s.H;
+  std::vector<Direction<Real>> weights, gradients;
+  std::vector<Cell<Real>> cells;
+  cells.reserve(s.D);
+  const Cell<Real>* pointers[2];
+  for (Index d = 0; d < s.D; ++d) {
+    weights.emplace_back(s, random, 0.7);
+    gradients.emplace_back(s, random, 1);
+    cells.push_back(weights[d].packed(s));
+    pointers[d] = &cells[d];
+  }
+  const auto x = random.operator()<Real>(T * B * s.I, 2);
+  const auto h0 = random.operator()<Real>(state, 1), c0 = random.operator()<Real>(state, 2);
+  std::vector<Index> tokens(T * B), lengths(B);
+  for (Index& token : tokens) token = random.next() % s.I;
+  for (Index b = 0; b < B; ++b) lengths[b] = (b * 2 + T) % (T + 1);
+
+  LayerInput<Real> in = {};
+  in.steps = T;
+  in.batch = B;
+  if (s.tokens)
+    in.tokens = {tokens.data(), B, 1};
+  else
+    in.x = {x.data(), B * s.I, s.I};
+  if (s.ragged) in.lengths = lengths.data();
+  in.h0 = h0.data();
+  in.c0 = c0.data();
+
+  Workspace workspace;
+  Values<Real> y(T * B * width), h_n(state), c_n(has_cell_state(s.kind) ? state : 0);
+  Values<Real> cache(cache_values(*pointers[0], static_cast<int>(s.D), in));
+  const LayerOutput<Real> out = {{y.data(), B * width, width}, h_n.data(), c_n.data(),
+                                 cache.data()};
+  layer_forward(pointers, static_cast<int>(s.D), in, out, workspace, {});
+  workspace.reset(0);
+
+  const auto d_y = random.operator()<Real>(T * B * width, 1);
+  const auto d_h_n = random.operator()<Real>(state, 1), d_c_n = random.operator()<Real>(state, 1);
+  Values<Real> d_x(s.tokens ? 0 : T * B * s.I), d_h0(state), d_c0(c_n.size());
+  LayerGradients<Real> g = {};
+  g.d_y = {d_y.data(), B * width, width};
+  g.d_h_n = d_h_n.data();
+  g.d_c_n = d_c_n.data();
+  if (!s.tokens) g.d_x = {d_x.data(), B * s.I, s.I};
+  g.d_h0 = d_h0.data();
+  g.d_c0 = d_c0.data();
+  for (Index d = 0; d < s.D; ++d)
+    g.cells[d] = {gradients[d].weight_ih.data(), gradients[d].weight_hh.data(),
+                  gradients[d].bias_ih.data(), gradients[d].bias_hh.data()};
+  layer_backward(pointers, static_cast<int>(s.D), in, out, g, workspace, {});
+
+  line.add("y", y);
+  line.add("h_n", h_n);
+  line.add("c_n", c_n);
+  line.add("cache", cache);
+  line.add("d_x", d_x);
+  line.add("d_h0", d_h0);
+  line.add("d_c0", d_c0);
+  for (Index d = 0; d < s.D; ++d) {
+    line.add("d_weight_ih", gradients[d].weight_ih);
+    line.add("d_weight_hh", gradients[d].weight_hh);
+    line.add("d_bias_ih", gradients[d].bias_ih);
+    line.add("d_bias_hh", gradients[d].bias_hh);
+  }
+}
+
+template <class Real>
+std::string named(const char* what) {
+  return std::string(sizeof(Real) == 4 ? "float32 " : "float64 ") + what;
+}
+
+template <class Real>
+void print_layers() {
+  const char* const kinds[] = {"rnn_tanh", "rnn_relu", "lstm", "gru", "gru_reset_before"};
+  for (int kind = 0; kind < cell_kinds; ++kind) {
+    std::vector<Shape> shapes;
+    const auto shape = [&](Index T, Index B, Index I, Index H, Index D, bool ragged, bool tokens) {
+      shapes.push_back({static_cast<CellKind>(kind), T, B, I, H, D, ragged, tokens});
+    };
+    for (Index H : {1, 3, 17, 40})
+      for (Index B : {1, 5}) shape(5, B, H == 3 ? 20 : 7, H, H == 17 ? 2 : 1, false, false);
+    shape(5, 5, 7, 17, 2, true, false);    // padded
+    shape(5, 5, 30, 17, 1, true, true);    // one-hot
+    shape(60, 3, 5, 20, 1, false, false);  // more entries than one block of the weight gradients
+    shape(3, 29, 70, 33, 1, false, false);  // tiles of unequal height
+    shape(4, 1, 20, 150, 1, false, false);  // threads share a row
+    for (const Shape& s : shapes) {
+      char text[100];
+      std::snprintf(text, sizeof text, "%s T %td B %td I %td H %td D %td%s%s", kinds[kind], s.T,
+                    s.B, s.I, s.H, s.D, s.ragged ? " ragged" : "", s.tokens ? " tokens" : "");
+      print_case(named<Real>(text), [&](Line& line) { run_layer<Real>(s, line); });
+    }
+  }
+}
+
+// Wide enough for infinities and denormal results, with NaN.
+template <class Real>
+void run_nonlinearities(Line& line) {
+  Random random;
+  const double widest = sizeof(Real) == 4 ? 110 : 760;
+  auto x = random.operator()<Real>(40003, 1);
+  for (std::size_t i = 0; i < x.size(); ++i) x[i] *= static_cast<Real>(i % 2 ? widest : 3);
+  const Real infinite = std::numeric_limits<Real>::infinity();
+  const Real edges[] = {Real(0), -Real(0), infinite, -infinite, infinite - infinite,
+                        std::numeric_limits<Real>::denorm_min()};
+  std::copy(std::begin(edges), std::end(edges), x.begin());
+  Values<Real> y(x.size());
+  const char* const names[] = {"exp", "tanh", "sigmoid"};
+  for (int i = 0; i < 3; ++i) {
+    apply(static_cast<Nonlinearity>(i), x.data(), y.data(), static_cast<Index>(x.size()));
+    line.add(names[i], y);
+  }
+}
+
+template <class Real>
+void run_linear(Line& line) {
+  Random random;
+  const Index N = 131, I = 37, O = 43;
+  const auto x = random.operator()<Real>(N * I, 1), weight = random.operator()<Real>(O * I, 1);
+  const auto bias = random.operator()<Real>(O, 1), d_y = random.operator()<Real>(N * O, 1);
+  Values<Real> y(N * O), d_x(N * I);
+  auto d_weight = random.operator()<Real>(O * I, 1), d_bias = random.operator()<Real>(O, 1);
+  Workspace workspace;
+  linear_forward<Real>({N, I, O, x.data(), weight.data(), bias.data(), y.data()}, workspace);
+  workspace.reset(0);
+  linear_backward<Real>({N, I, O, x.data(), weight.data(), d_y.data(), d_weight.data(),
+                         d_bias.data(), d_x.data()}, workspace);
+  line.add("y", y);
+  line.add("d_x", d_x);
+  line.add("d_weight", d_weight);
+  line.add("d_bias", d_bias);
+}
+
+template <class Real>
+void run_cross_entropy(Line& line) {
+  Random random;
+  const Index N = 301, C = 67;
+  const auto logits = random.operator()<Real>(N * C, 9), weights = random.operator()<Real>(N, 1);
+  std::vector<Index> targets(N);
+  for (Index& target : targets) target = random.next() % C;
+  Values<Real> losses(N), d_logits(N * C);
+  cross_entropy<Real>({N, C, 3, logits.data(), targets.data(), weights.data(), losses.data(),
+                       d_logits.data()});
+  line.add("losses", losses);
+  line.add("d_logits", d_logits);
+}
+
+template <class Real>
+void run_optimisers(Line& line) {
+  Random random;
+  const Index n = 50001;
+  const auto grad = random.operator()<Real>(n, 1);
+  auto param = random.operator()<Real>(n, 1), momentum = random.operator()<Real>(n, 1);
+  auto mean = random.operator()<Real>(n, 0.1), square = random.operator()<Real>(n, 1);
+  for (Real& x : square) x = x * x + Real(0.25);
+  const Real lr(0.01), beta(0.9), decay(0.05), eps(1e-8), slow(0.99);
+  sgd_step<Real>({n, param.data(), momentum.data(), grad.data(), lr, beta, Real(0.1), decay, true,
+                  false});
+  line.add("sgd", param);
+  rmsprop_step<Real>({n, param.data(), square.data(), momentum.data(), mean.data(), grad.data(),
+                      lr, slow, eps, decay, beta});
+  line.add("rmsprop", param);
+  adam_step<Real>({n, param.data(), mean.data(), square.data(), grad.data(), beta, slow, eps,
+                   decay, lr, Real(0.3), Real(0.999)});
+  line.add("adam", param);
+  line.add("momentum", momentum);
+  line.add("mean", mean);
+  line.add("square", square);
+  clip_value(param.data(), n, Real(0.5));
+  scale(param.data(), n, Real(0.3));
+  line.add("clipped", param);
+  line.add("sum_of_squares", Values<double>{sum_of_squares(param.data(), n)});
+}
+
+template <class Real>
+void print_all() {
+  print_layers<Real>();
+  print_case(named<Real>("non-linearities"), run_nonlinearities<Real>);
+  print_case(named<Real>("linear"), run_linear<Real>);
+  print_case(named<Real>("cross entropy"), run_cross_entropy<Real>);
+  print_case(named<Real>("optimisers"), run_optimisers<Real>);
+}
+
+int print_hashes(const char* isa) {
+  if (active_isa() != isa) {
+    std::fprintf(stderr, "test_bits: expected %s to run, got %s\n", isa, active_isa().c_str());
+    return 1;
+  }
+  print_all<float>();
+  print_all<double>();
+  return failed;
+}
+
+// What the program prints when it runs with that instruction set alone, and whether it was content.
+std::string printed(const std::string& program, const std::string& isa, bool& content) {
+  const std::string command = "FASTRNN_ISA=" + isa + " '" + program + "' " + isa;
+  std::string text;
+  FILE* pipe = popen(command.c_str(), "r");
+  if (!pipe) return "";
+  char part[4096];
+  for (std::size_t n; (n = std::fread(part, 1, sizeof part, pipe)) > 0;) text.append(part, n);
+  content = pclose(pipe) == 0 && !text.empty();
+  return text;
+}
+
+int compare_all(const std::string& program) {
+  std::string expected;
+  bool same = true;
+  for (const std::string& isa : supported_isas()) {
+    bool content = false;
+    const std::string text = printed(program, isa, content);
+    if (expected.empty()) expected = text;
+    const bool equal = text == expected;
+    std::printf("%s: %s, hash of all %s\n", isa.c_str(),
+                !content ? "failed" : equal ? "same" : "differs",
+                hash(std::vector<float>(text.begin(), text.end())).c_str());
+    same = same && content && equal;
+  }
+  return same ? 0 : 1;
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+  try {
+    return count > 1 ? print_hashes(arguments[1]) : compare_all(arguments[0]);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "test_bits: %s\n", error.what());
+    return 1;
+  }
+}
