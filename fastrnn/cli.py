@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import io
 import json
 import math
 import os
@@ -16,6 +17,7 @@ import signal
 import statistics
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -45,6 +47,8 @@ class CommandError(Exception):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (by default that of the process); return the exit status."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a model may know more than the terminal
+        sys.stdout.reconfigure(errors="replace")
     name = "fastrnn"
     try:
         arguments = _parser().parse_args(argv)
@@ -85,7 +89,7 @@ def _train(arguments: argparse.Namespace) -> int:
     try:
         training = text.Training(content, recipe)
     except ValueError as error:
-        raise CommandError(f"{arguments.file}: {str(error).removeprefix('text: ')}") from None
+        raise CommandError(str(error).replace("text:", f"{arguments.file}:", 1)) from None
     path = _output_file(arguments.out)
     facts = _config()
     print(
@@ -97,7 +101,7 @@ def _train(arguments: argparse.Namespace) -> int:
     )
     report = _run(training, path, limit)
     if report["interrupted"]:
-        measured = "" if report["validation_loss"] else " (not validated)"
+        measured = ", not validated" if report["validation_loss"] is None else ""
         print(
             f"Interrupted after {report['epochs']:.2f} epochs; saved {path}{measured}.",
             file=sys.stderr,
@@ -192,7 +196,7 @@ class _Progress:
         self._terminal = sys.stderr.isatty()
         self._interval = 0.1 if self._terminal else 30.0
         self._shown = 0.0
-        self._loss = math.nan
+        self._losses: deque[float] = deque(maxlen=50)
         self._bar = tqdm(
             total=1.0,
             bar_format="{percentage:3.0f}%|{bar}|",
@@ -203,7 +207,7 @@ class _Progress:
 
     def update(self, epoch: int, windows: int, loss: float, spent: float) -> None:
         """Say that so many windows of all epochs are done, in so many seconds."""
-        self._loss = loss if math.isnan(self._loss) else self._loss + 0.02 * (loss - self._loss)
+        self._losses.append(loss)
         if spent < self._shown + self._interval:
             return
         self._shown = spent
@@ -211,7 +215,7 @@ class _Progress:
         left = round(spent * (1 - part) / part)
         where = f"epoch {epoch}{self._epochs}"
         text = (
-            f"loss {self._loss:.3f}, {self._rate(windows, spent)}, "
+            f"loss {statistics.fmean(self._losses):.3f}, {self._rate(windows, spent)}, "
             f"{left // 60}:{left % 60:02d} left"
         )
         if self._terminal:
@@ -247,9 +251,9 @@ class _Progress:
 
 
 def _sample(arguments: argparse.Namespace) -> int:
-    loaded = _load(arguments.model)
     from . import text
 
+    loaded = _load(arguments.model)
     try:
         loaded.vocabulary.encode(arguments.prime)
     except ValueError as error:
@@ -274,9 +278,9 @@ def _sample(arguments: argparse.Namespace) -> int:
 
 
 def _eval(arguments: argparse.Namespace) -> int:
-    loaded = _load(arguments.model)
     from . import data, training
 
+    loaded = _load(arguments.model)
     content = _read_text(arguments.file)
     _set_threads(arguments.threads)
     if arguments.unknown not in (None, *loaded.vocabulary.characters):
@@ -298,7 +302,8 @@ def _eval(arguments: argparse.Namespace) -> int:
     streams = data.Streams(ids, batch)
     loss = training.evaluate(loaded.model, streams, seq_len=loaded.recipe.seq_len)
     if arguments.json:
-        print(json.dumps({"loss": loss, "characters": streams.targets.size}))
+        finite = loss if math.isfinite(loss) else None
+        print(json.dumps({"loss": finite, "characters": streams.targets.size}))
     else:
         bits = loss / math.log(2)
         print(f"{loss:.4f} nats/char ({bits:.4f} bits) over {streams.targets.size:,} characters")
@@ -497,7 +502,9 @@ def _parser() -> argparse.ArgumentParser:
         "eval",
         help="measure a model's loss on a text file",
         usage="fastrnn eval MODEL FILE [options]",
-        description="Measure a model's loss on a text file, in nats per character.",
+        description="Measure a model's loss on a text file, in nats per character. The text is\n"
+        "read in as many parallel streams as the model was trained with.",
+        formatter_class=raw,
     )
     evaluate.set_defaults(run=_eval)
     _add_model(evaluate)

@@ -300,10 +300,13 @@ def sample(
     Raises
     ------
     ValueError
-        For a negative length or temperature, or a character of `prime` outside the vocabulary.
+        For a negative length, temperature or seed, or a character of `prime` that is outside the
+        vocabulary.
     """
     check_size("length", length, 0)
     check_number("temperature", temperature, 0.0)
+    if seed is not None:
+        check_size("seed", seed, 0)
     start = "\n" if "\n" in vocabulary else vocabulary.characters[0]
     ids = vocabulary.encode(prime or start)
     return _continue(model, vocabulary, ids, length, temperature, np.random.default_rng(seed))

@@ -170,7 +170,7 @@ def test_a_terminal_gets_a_progress_bar():
     leader, follower = os.openpty()
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     training = subprocess.Popen(
-        [*COMMAND, "train", "good.txt", *TINY, "--epochs", "100000", "--time-limit", "1.5"],
+        [*COMMAND, "train", "good.txt", *TINY, "--epochs", "100000", "--time-limit", "0.5"],
         stdout=subprocess.DEVNULL,
         stderr=follower,
     )
@@ -277,6 +277,10 @@ def test_version(capsys):
             "fastrnn train: --time-limit: expected a number above 0, got 0.0",
         ),
         ("train good.txt --seq-len 8 --batch 4 --out good.txt", "--out: good.txt: File exists"),
+        (
+            "train good.txt --seq-len 8 --batch 4 --layers 100000000",
+            "fastrnn train: num_layers: expected at most",
+        ),
         ("train good.txt --nonsense", "fastrnn: unrecognized arguments: --nonsense"),
         ("train", "arguments are required: FILE (see fastrnn train --help)"),
         ("", "arguments are required: COMMAND (see fastrnn --help)"),
@@ -285,6 +289,7 @@ def test_version(capsys):
         ("sample .", "fastrnn sample: model.safetensors: No such file or directory"),
         ("sample good.txt", "fastrnn sample: good.txt: not a whole safetensors file"),
         ("sample MODEL --length -1", "fastrnn sample: --length: expected at least 0, got -1"),
+        ("sample MODEL --seed -1", "fastrnn sample: --seed: expected at least 0, got -1"),
         ("sample MODEL --temperature -1", "--temperature: expected at least 0.0, got -1.0"),
         ("sample MODEL --prime é", "--prime: character 'é' (U+00E9) at position 0 is not among"),
         ("eval MODEL missing.txt", "fastrnn eval: missing.txt: No such file or directory"),
@@ -368,6 +373,15 @@ def test_ctrl_c_while_sampling_ends_with_130(trained):
     _, err = writing.communicate(timeout=60)
     assert writing.returncode == 130
     assert err == "fastrnn sample: interrupted\n"
+
+
+def test_a_terminal_without_unicode_gets_question_marks():
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    training = ("train", "greek.txt", "--hidden", "2", "--seq-len", "5", "--batch", "2")
+    with start(*training, "--epochs", "1", "--out", "m", env=environment) as process:
+        assert process.communicate(timeout=60)[1] == ""
+    with start("sample", "m", "--length", "9", "--prime", "αβ", env=environment) as process:
+        assert process.communicate(timeout=60) == ("?" * 11 + "\n", "")
 
 
 # --- the demonstration ----------------------------------------------------------------------------

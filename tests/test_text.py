@@ -232,6 +232,7 @@ def test_sample_rejects_at_the_call(trained):
     for arguments, message in (
         ({"length": -1}, "length: expected at least 0, got -1"),
         ({"length": 1, "temperature": -0.5}, "temperature"),
+        ({"length": 1, "seed": -1}, "seed: expected at least 0, got -1"),
         ({"length": 1, "temperature": math.nan}, "temperature"),
         ({"length": 1, "prime": "caß"}, r"'ß' \(U\+00DF\) at position 2"),
     ):

@@ -2,6 +2,8 @@
 // loop leaves the gradients of the pre-activations of all its entries in d_z; then d_x and the weight
 // gradients are products over all rows of the chunk. A chunk depends on the lengths alone, never on
 // threads, and a weight gradient is a sum over blocks of block_rows entries: so its bits are fixed.
+#include <utility>
+
 #include "sequence/pass.h"
 
 namespace fastrnn {
@@ -106,9 +108,9 @@ class Backward : Pass<Real> {
     }
   }
 
-  // A block of the widest side of the weight gradients, in whole panels.
+  // A block of the widest side of the weight gradients, in whole panels; or all gates of a token.
   Index packed_columns(const Cell<Real>& cell) const {
-    const Index columns = std::max(cell.input_size, hidden_);
+    const Index columns = in_.tokens.data ? hidden_ : std::max(cell.input_size, hidden_);
     return plain_panels(columns, cell.kernels.lanes) * plain_width * cell.kernels.lanes;
   }
 
@@ -136,6 +138,7 @@ class Backward : Pass<Real> {
       m.team->barrier.wait();
       if (gradients_.d_x.data) chunk_d_x(m, d, begin, end);
       chunk_weights(m, d, begin, end);
+      if (in_.tokens.data && gradients_.cells[d].weight_ih) chunk_tokens(m, d, begin, end);
       chunk_biases(m, d, begin, end);
       end = begin;
     }
@@ -232,7 +235,8 @@ class Backward : Pass<Real> {
     const int lanes = cell.kernels.lanes;
     const Index I = cell.input_size, H = hidden_;
     const Side<Real> sides[] = {
-        {Source::input, I, plain_panels(I, lanes), in_blocks.block, in_blocks.size, g.weight_ih},
+        {Source::input, I, plain_panels(I, lanes), in_blocks.block, in_blocks.size,
+         in_.tokens.data ? nullptr : g.weight_ih},
         {Source::state, H, plain_panels(H, lanes), re_blocks.block, 1, g.weight_hh},
         {Source::reset_state, H, plain_panels(H, lanes), re_blocks.block + 1, re_blocks.size - 1,
          g.weight_hh}};
@@ -276,19 +280,6 @@ class Backward : Pass<Real> {
 
   void pack_block(Member& m, int d, Index step_begin, Index block, Index depth, Index first,
                   const Side<Real>& side, Index panel_begin, Index panel_end) {
-    const Cell<Real>& cell = *cells_[d];
-    if (side.source == Source::input && in_.tokens.data) {
-      const Index width = plain_width * cell.kernels.lanes;
-      std::fill_n(m.packed + panel_begin * depth * width, (panel_end - panel_begin) * depth * width,
-                  Real(0));
-      for_entries(step_begin, block, block + depth, [&](Index entry, Index s, Index j) {
-        const Index token = *in_.tokens.at(rows_.time(d, s, j), rows_.order[j]);
-        const Index panel = token / width;
-        if (panel >= panel_begin && panel < panel_end)
-          m.packed[(panel * depth + entry - block) * width + token % width] = Real(1);
-      });
-      return;
-    }
     for_entries(step_begin, block, block + depth, [&](Index entry, Index s, Index j) {
       const Real*& row = m.rows[entry - block];
       if (side.source == Source::input)
@@ -298,7 +289,47 @@ class Backward : Pass<Real> {
       else
         row = d_z_row(d, entry, first) + 3 * hidden_;
     });
-    cell.kernels.pack_rows({depth, side.columns, panel_begin, panel_end, m.rows, m.packed});
+    cells_[d]->kernels.pack_rows({depth, side.columns, panel_begin, panel_end, m.rows, m.packed});
+  }
+
+  // The gradient of weight_ih for one-hot rows: per block the rows of d_z with one token are summed
+  // in order and added to that token's column, which is what the product would have given.
+  void chunk_tokens(Member& m, int d, Index step_begin, Index step_end) {
+    const Cell<Real>& cell = *cells_[d];
+    const Index first = rows_.first_entry[step_begin], last = rows_.first_entry[step_end];
+    const GateBlocks blocks = input_blocks(cell.kind);
+    std::pair<Index, Index> token_entry[block_rows];
+    for (Index block = first; block < last; block += block_rows) {
+      const Index depth = std::min(block_rows, last - block);
+      for_entries(step_begin, block, block + depth, [&](Index entry, Index s, Index j) {
+        const Index token = *in_.tokens.at(rows_.time(d, s, j), rows_.order[j]);
+        token_entry[entry - block] = {token, entry};
+      });
+      std::sort(token_entry, token_entry + depth);
+      for (Index run = 0, end; run < depth; run = end) {
+        end = run + 1;
+        while (end < depth && token_entry[end].first == token_entry[run].first) ++end;
+        for (int i = 0; i < blocks.size; ++i)
+          add_token(m, d, blocks.block[i], token_entry + run, end - run, first);
+      }
+    }
+  }
+
+  void add_token(Member& m, int d, const GateBlock& block,
+                 const std::pair<Index, Index>* token_entry, Index count, Index first_entry) {
+    const Index values = block.count * hidden_, columns = cells_[d]->input_size;
+    const Index begin = values * m.team_member / m.team_size;
+    const Index end = values * (m.team_member + 1) / m.team_size;
+    Real* sum = m.packed;
+    std::fill(sum + begin, sum + end, Real(0));
+    for (Index i = 0; i < count; ++i) {
+      const Real* d_z =
+          d_z_row(d, token_entry[i].second, first_entry) + block.d_z * hidden_;
+      for (Index k = begin; k < end; ++k) sum[k] += d_z[k];
+    }
+    Real* column = gradients_.cells[d].weight_ih + block.weight * hidden_ * columns +
+                   token_entry[0].first;
+    for (Index k = begin; k < end; ++k) column[k * columns] += sum[k];
   }
 
   void chunk_biases(Member& m, int d, Index step_begin, Index step_end) {

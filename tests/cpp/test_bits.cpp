@@ -1,12 +1,13 @@
 // Same bits on every instruction set, for every number of threads. `test_bits ISA` prints a hash of
-// every output of forward, backward and the other operations; the text is the same on every machine,
+// every output of forward, backward and the other operations; the text is the same on all machines,
 // so that of another architecture can be compared with diff. Without arguments, the program runs
 // itself once for each instruction set of this machine and compares.
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <iterator>
 #include <limits>
 #include <string>
 #include <vector>
@@ -44,7 +45,7 @@ class Random {
   std::uint64_t state_ = 1;
 };
 
-// FNV-1a over the bytes; every NaN counts as the same one, as its payload is the processor's choice.
+// FNV-1a over the bytes; all NaNs count as the same one, as the payload is the processor's choice.
 template <class Real>
 std::string hash(const Values<Real>& values) {
   std::uint64_t h = 14695981039346656037u;
@@ -101,8 +102,9 @@ struct Direction {
         bias_ih(random.operator()<Real>(s.rows(), scale)),
         bias_hh(random.operator()<Real>(s.rows(), scale)) {}
   Cell<Real> packed(const Shape& s) const {
-    return Cell<Real>({s.kind, s.I, s.H, weight_ih.data(), weight_hh.data(), bias_ih.data(),
-                       bias_hh.data()}, true);
+    return Cell<Real>(
+        {s.kind, s.I, s.H, weight_ih.data(), weight_hh.data(), bias_ih.data(), bias_hh.data()},
+        true);
   }
 };
 
@@ -140,8 +142,8 @@ void run_layer(const Shape& s, Line& line) {
   Workspace workspace;
   Values<Real> y(T * B * width), h_n(state), c_n(has_cell_state(s.kind) ? state : 0);
   Values<Real> cache(cache_values(*pointers[0], static_cast<int>(s.D), in));
-  const LayerOutput<Real> out = {{y.data(), B * width, width}, h_n.data(), c_n.data(),
-                                 cache.data()};
+  const LayerOutput<Real> out = {
+      {y.data(), B * width, width}, h_n.data(), c_n.data(), cache.data()};
   layer_forward(pointers, static_cast<int>(s.D), in, out, workspace, {});
   workspace.reset(0);
 
@@ -190,9 +192,9 @@ void print_layers() {
     };
     for (Index H : {1, 3, 17, 40})
       for (Index B : {1, 5}) shape(5, B, H == 3 ? 20 : 7, H, H == 17 ? 2 : 1, false, false);
-    shape(5, 5, 7, 17, 2, true, false);    // padded
-    shape(5, 5, 30, 17, 1, true, true);    // one-hot
-    shape(60, 3, 5, 20, 1, false, false);  // more entries than one block of the weight gradients
+    shape(5, 5, 7, 17, 2, true, false);     // padded
+    shape(5, 5, 30, 17, 1, true, true);     // one-hot
+    shape(60, 3, 5, 20, 1, false, false);   // more entries than one block of the weight gradients
     shape(3, 29, 70, 33, 1, false, false);  // tiles of unequal height
     shape(4, 1, 20, 150, 1, false, false);  // threads share a row
     for (const Shape& s : shapes) {
@@ -212,7 +214,11 @@ void run_nonlinearities(Line& line) {
   auto x = random.operator()<Real>(40003, 1);
   for (std::size_t i = 0; i < x.size(); ++i) x[i] *= static_cast<Real>(i % 2 ? widest : 3);
   const Real infinite = std::numeric_limits<Real>::infinity();
-  const Real edges[] = {Real(0), -Real(0), infinite, -infinite, infinite - infinite,
+  const Real edges[] = {Real(0),
+                        -Real(0),
+                        infinite,
+                        -infinite,
+                        infinite - infinite,
                         std::numeric_limits<Real>::denorm_min()};
   std::copy(std::begin(edges), std::end(edges), x.begin());
   Values<Real> y(x.size());
@@ -234,8 +240,9 @@ void run_linear(Line& line) {
   Workspace workspace;
   linear_forward<Real>({N, I, O, x.data(), weight.data(), bias.data(), y.data()}, workspace);
   workspace.reset(0);
-  linear_backward<Real>({N, I, O, x.data(), weight.data(), d_y.data(), d_weight.data(),
-                         d_bias.data(), d_x.data()}, workspace);
+  linear_backward<Real>(
+      {N, I, O, x.data(), weight.data(), d_y.data(), d_weight.data(), d_bias.data(), d_x.data()},
+      workspace);
   line.add("y", y);
   line.add("d_x", d_x);
   line.add("d_weight", d_weight);
@@ -250,8 +257,8 @@ void run_cross_entropy(Line& line) {
   std::vector<Index> targets(N);
   for (Index& target : targets) target = random.next() % C;
   Values<Real> losses(N), d_logits(N * C);
-  cross_entropy<Real>({N, C, 3, logits.data(), targets.data(), weights.data(), losses.data(),
-                       d_logits.data()});
+  cross_entropy<Real>(
+      {N, C, 3, logits.data(), targets.data(), weights.data(), losses.data(), d_logits.data()});
   line.add("losses", losses);
   line.add("d_logits", d_logits);
 }
@@ -265,14 +272,14 @@ void run_optimisers(Line& line) {
   auto mean = random.operator()<Real>(n, 0.1), square = random.operator()<Real>(n, 1);
   for (Real& x : square) x = x * x + Real(0.25);
   const Real lr(0.01), beta(0.9), decay(0.05), eps(1e-8), slow(0.99);
-  sgd_step<Real>({n, param.data(), momentum.data(), grad.data(), lr, beta, Real(0.1), decay, true,
-                  false});
+  sgd_step<Real>(
+      {n, param.data(), momentum.data(), grad.data(), lr, beta, Real(0.1), decay, true, false});
   line.add("sgd", param);
-  rmsprop_step<Real>({n, param.data(), square.data(), momentum.data(), mean.data(), grad.data(),
-                      lr, slow, eps, decay, beta});
+  rmsprop_step<Real>({n, param.data(), square.data(), momentum.data(), mean.data(), grad.data(), lr,
+                      slow, eps, decay, beta});
   line.add("rmsprop", param);
-  adam_step<Real>({n, param.data(), mean.data(), square.data(), grad.data(), beta, slow, eps,
-                   decay, lr, Real(0.3), Real(0.999)});
+  adam_step<Real>({n, param.data(), mean.data(), square.data(), grad.data(), beta, slow, eps, decay,
+                   lr, Real(0.3), Real(0.999)});
   line.add("adam", param);
   line.add("momentum", momentum);
   line.add("mean", mean);
@@ -323,7 +330,9 @@ int compare_all(const std::string& program) {
     if (expected.empty()) expected = text;
     const bool equal = text == expected;
     std::printf("%s: %s, hash of all %s\n", isa.c_str(),
-                !content ? "failed" : equal ? "same" : "differs",
+                !content ? "failed"
+                : equal  ? "same"
+                         : "differs",
                 hash(std::vector<float>(text.begin(), text.end())).c_str());
     same = same && content && equal;
   }
