@@ -96,7 +96,7 @@ def integer_array(name: str, value: ArrayLike) -> NDArray[np.int64]:
         array = array.astype(np.int64)  # an empty list
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name}: expected an array of integers, got {array.dtype}")
-    if array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:
+    if array.dtype == np.uint64 and array.size and int(array.max()) >= 2**63:
         raise ValueError(f"{name}: expected integers below 2**63, got {array.max()}")
     return np.asarray(array, dtype=np.int64, order="C")
 
