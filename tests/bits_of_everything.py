@@ -85,10 +85,12 @@ def nonlinearities(dtype):
 
 
 def multiply_adds(dtype):
-    """Single a * b + c of any numbers, most of them cancelling or nearly halfway: where the generic
-    instruction set imitates an instruction that others have."""
+    """Single a * b + c, where the generic instruction set imitates an instruction that others have:
+    of any numbers, of products that cancel, and of sums just beside the middle of two neighbours
+    (c is odd in its last place, a * b half that place but for (2^-half)^2, which a sum rounded
+    twice loses)."""
     rng = np.random.default_rng(9)
-    integer = {"float32": np.uint32, "float64": np.uint64}[dtype]
+    integer, digits, half = {"float32": (np.uint32, 24, 15), "float64": (np.uint64, 53, 30)}[dtype]
     layer = layers.Linear(1, 2000, dtype=dtype)
     weight, bias = layer.parameters()["weight"], layer.parameters()["bias"]
 
@@ -99,11 +101,14 @@ def multiply_adds(dtype):
     w = rng.normal(size=(2000, 1)).astype(dtype)
     with np.errstate(all="ignore"):
         cancelling = -(x[0] * w[:, 0])
+    beside = np.array([[1 + 2.0**-half], [-1 - 2.0**-half], [1 - 2.0**-half]], dtype)
+    scale = np.ldexp(rng.choice([-1.0, 1.0], 2000), rng.integers(-100, 90, 2000))
+    odd = 2.0**digits + 2 * rng.integers(0, 1000, 2000)
     for name, numbers in {
         "any": (patterns(50, 1), patterns(2000, 1), patterns(2000)),
         "cancelling": (x, w, np.nextafter(cancelling, 0)),
         "exactly_cancelling": (x, w, cancelling),
-        "halfway": (x, np.round(w * 64) / 64, np.round(w[:, 0] * 4096) * 2.0**20),
+        "beside_the_middle": (beside, (scale * (1 - 2.0**-half))[:, None], scale * odd),
     }.items():
         rows, weight.data, bias.data = (array.astype(dtype) for array in numbers)
         yield name, layer(rows)

@@ -411,17 +411,21 @@ def test_the_old_file_survives_when_saving_fails(tmp_path, monkeypatch, failing,
 
 
 def test_the_content_is_on_the_disk_before_it_replaces_the_old(tmp_path, monkeypatch):
-    calls = []
-    for name in ("fsync", "replace"):
-        function = getattr(os, name)
+    synced = []
+    fsync, replace = os.fsync, os.replace
 
-        def record(*arguments, name=name, function=function):
-            calls.append(name)
-            return function(*arguments)
+    def record_fsync(descriptor):
+        fsync(descriptor)
+        synced.append(os.fstat(descriptor).st_size)
 
-        monkeypatch.setattr(fastrnn.serialization.os, name, record)
+    def replace_synced(source, target):
+        assert synced == [os.stat(source).st_size]
+        replace(source, target)
+
+    monkeypatch.setattr(fastrnn.serialization.os, "fsync", record_fsync)
+    monkeypatch.setattr(fastrnn.serialization.os, "replace", replace_synced)
     save(Linear(3, 2), tmp_path / "model")
-    assert calls == ["fsync", "replace"]
+    assert synced == [(tmp_path / "model").stat().st_size]
 
 
 def test_a_link_is_followed(tmp_path):

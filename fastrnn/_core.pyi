@@ -1,0 +1,115 @@
+"""The compiled core: private, see src/bindings."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Real = NDArray[np.floating[Any]]
+Ids = NDArray[np.int64]
+WeightGradients = tuple[Real | None, Real | None, Real | None, Real | None]
+
+__version__: str
+
+def config() -> dict[str, Any]: ...
+def get_num_threads() -> int: ...
+def set_num_threads(n: int) -> None: ...
+
+class _Cell:
+    @property
+    def input_size(self) -> int: ...
+    @property
+    def hidden_size(self) -> int: ...
+    @property
+    def training(self) -> bool: ...
+
+class CellFloat32(_Cell): ...
+class CellFloat64(_Cell): ...
+
+class _Tape:
+    def backward(
+        self,
+        dy: Real | None,
+        dh_n: Real | None,
+        dc_n: Real | None,
+        weight_gradients: list[WeightGradients],
+        need_dx: bool,
+    ) -> tuple[Real | None, Real, Real | None]: ...
+
+class TapeFloat32(_Tape): ...
+class TapeFloat64(_Tape): ...
+
+def pack_cell(
+    kind: str,
+    weight_ih: Real,
+    weight_hh: Real,
+    bias_ih: Real | None,
+    bias_hh: Real | None,
+    training: bool,
+) -> _Cell: ...
+def layer_forward(
+    cells: tuple[_Cell, ...],
+    x: NDArray[Any],
+    h0: Real | None,
+    c0: Real | None,
+    lengths: Ids | None,
+    h_n: Real,
+    c_n: Real | None,
+    batch_first: bool,
+    keep: bool,
+) -> tuple[Real, _Tape | None]: ...
+def linear_forward(x: Real, weight: Real, bias: Real | None) -> Real: ...
+def linear_backward(
+    x: Real,
+    weight: Real,
+    dy: Real,
+    grad_weight: Real | None,
+    grad_bias: Real | None,
+    need_dx: bool,
+) -> Real | None: ...
+def embedding_backward(ids: Ids, dy: Real, grad_weight: Real) -> None: ...
+def cross_entropy(
+    logits: Real, targets: Ids, row_weights: Real | None, ignore_index: int, need_grad: bool
+) -> tuple[Real, Real | None]: ...
+def sgd_step(
+    param: Real,
+    grad: Real,
+    momentum_buffer: Real | None,
+    lr: float,
+    momentum: float,
+    dampening: float,
+    weight_decay: float,
+    nesterov: bool,
+    first: bool,
+) -> None: ...
+def rmsprop_step(
+    param: Real,
+    grad: Real,
+    square_avg: Real,
+    momentum_buffer: Real | None,
+    grad_avg: Real | None,
+    lr: float,
+    alpha: float,
+    eps: float,
+    weight_decay: float,
+    momentum: float,
+) -> None: ...
+def adam_step(
+    param: Real,
+    grad: Real,
+    exp_avg: Real,
+    exp_avg_sq: Real,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    weight_decay: float,
+    decoupled: bool,
+    step: int,
+) -> None: ...
+def clip_value(grad: Real, limit: float) -> None: ...
+def scale(array: Real, factor: float) -> None: ...
+def sum_of_squares(array: Real) -> float: ...
+def exp(x: Real) -> Real: ...
+def tanh(x: Real) -> Real: ...
+def sigmoid(x: Real) -> Real: ...
