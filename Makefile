@@ -52,14 +52,14 @@ clean:
 # An editable install with one of the extras of pyproject.toml. The build tools live in the
 # environment and the build folder stays, so that a rebuild compiles only what changed.
 $(VENV)/with-%: $(VENV)/tools $(sources)
-	@echo 'Building fastrnn (the first time takes a few minutes) ...'
+	@echo 'Building fastrnn (the first time takes a minute or two) ...'
 	@SKBUILD_BUILD_DIR=$(BUILD) PATH="$(abspath $(bin)):$$PATH" \
 		$(pip) install -qq --no-build-isolation -e '.[$*]'
 	@touch $@
 
 # The error stops make before it starts anything, with that one line and status 2.
 $(VENV)/tools:
-	$(eval problem := $(shell tools/prerequisites.sh $(PYTHON) \
+	$(eval problem := $(shell sh tools/prerequisites.sh $(PYTHON) \
 		$(if $(filter-out default,$(origin CXX)),$(CXX)) 2>&1))$(if $(problem),$(error $(problem)))
 	@echo 'Making $(VENV) ...'
 	@$(PYTHON) -m venv --clear $(VENV)

@@ -111,10 +111,41 @@ def measure(threads, budget):
                 row(mode, cell, shape, threads, budget)
 
 
+def plot(rows, path):
+    """Draw how many times faster than PyTorch each row of the table is."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    plt.rcParams.update({"svg.hashsalt": "fastrnn", "font.size": 9, "svg.fonttype": "none"})
+    works = list(dict.fromkeys((row[0], row[1]) for row in rows))
+    threads = sorted({row[2] for row in rows}, key=int)
+    figure, axes = plt.subplots(figsize=(8, 0.33 * len(works) + 1), layout="constrained")
+    for i, count in enumerate(threads):
+        ratio = {(row[0], row[1]): float(row[5]) for row in rows if row[2] == count}
+        places = [y + 0.8 * (i + 0.5) / len(threads) - 0.4 for y in range(len(works))]
+        label = f"{count} thread" + "s" * (count != "1")
+        bars = axes.barh(places, [ratio[w] for w in works], 0.8 / len(threads), label=label)
+        axes.bar_label(bars, fmt="%.1f", padding=2, fontsize=7)
+    axes.axvline(1, color="black", linewidth=0.8)
+    axes.set_yticks(range(len(works)), [f"{work}  {shape}" for work, shape in works])
+    axes.invert_yaxis()
+    axes.set_xscale("log")
+    ticks = [1, 2, 5, 10, 20]
+    axes.set_xticks(ticks, [f"{tick}x" for tick in ticks])
+    axes.minorticks_off()
+    axes.set_xlabel("times as fast as PyTorch (work, then T B I H layers)")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    figure.savefig(path, metadata={"Date": None} if path.endswith(".svg") else None)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--seconds", type=float, default=1.0, help="per row (default: %(default)s)")
+    parser.add_argument("--plot", metavar="FILE", help="draw the ratios (needs matplotlib)")
     parser.add_argument("--measure", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.measure:
@@ -122,12 +153,22 @@ def main():
         return
     print("| work | T B I H layers | threads | torch, µs | fastrnn, µs | ratio | GFLOP/s |")
     print("| --- | --- | --- | --- | --- | --- | --- |", flush=True)
+    rows = []
     for threads in args.threads:
-        subprocess.run(
-            [sys.executable, __file__, "--measure", str(threads), "--seconds", str(args.seconds)],
-            check=True,
+        command = [sys.executable, __file__, "--measure", str(threads)]
+        with subprocess.Popen(
+            [*command, "--seconds", str(args.seconds)],
+            stdout=subprocess.PIPE,
+            text=True,
             env={**os.environ, "OMP_NUM_THREADS": str(threads)},
-        )
+        ) as process:
+            for line in process.stdout:
+                print(line, end="", flush=True)
+                rows.append([cell.strip() for cell in line.strip("|\n ").split("|")])
+        if process.returncode:
+            raise SystemExit(process.returncode)
+    if args.plot:
+        plot(rows, args.plot)
 
 
 if __name__ == "__main__":

@@ -30,13 +30,14 @@ __all__ = [
     "clip_grad_value",
 ]
 
-Parameters = Layer | Mapping[str, Parameter] | Iterable[Parameter]
+Parameters = Layer | Parameter | Mapping[str, Parameter] | Iterable[Parameter]
 
 
 def _named_parameters(parameters: Parameters) -> dict[str, Parameter]:
     """Return distinct parameters by name; those of an iterable are named "0", "1", ..."""
+    named: dict[str, Any]  # until they are checked
     if isinstance(parameters, Layer):
-        named = parameters.parameters()
+        named = dict(parameters.parameters())
     elif isinstance(parameters, Mapping):
         named = dict(parameters)
     elif isinstance(parameters, Iterable):

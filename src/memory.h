@@ -6,6 +6,7 @@
 #include <limits>
 #include <memory>
 #include <new>
+#include <utility>
 #include <vector>
 
 #include "types.h"
@@ -42,12 +43,51 @@ class Bytes {
   std::unique_ptr<void, Free> raw_;
 };
 
+// Memory of large arrays that come and go with each training step: kept by the thread that gave it
+// back, as memory fresh from the system costs a page fault every 4 KiB.
+class SpareBytes {
+ public:
+  static Bytes take(std::size_t size) {
+    for (Bytes& spare : spares())
+      if (spare.size() >= size && spare.size() / 2 <= size) {
+        Bytes found = std::move(spare);
+        std::swap(spare, spares().back());
+        spares().pop_back();
+        return found;
+      }
+    return Bytes(size);
+  }
+  static void give(Bytes&& bytes) {
+    std::size_t kept = bytes.size();
+    for (const Bytes& spare : spares()) kept += spare.size();
+    if (bytes.size() > 0 && kept <= most) spares().push_back(std::move(bytes));
+  }
+
+ private:
+  static constexpr std::size_t most = 64u << 20;
+  static std::vector<Bytes>& spares() {
+    static thread_local std::vector<Bytes> list;
+    return list;
+  }
+};
+
 template <class Real>
 class Buffer {
  public:
   Buffer() = default;
   explicit Buffer(std::size_t count)
       : count_(count), bytes_(checked_product(count, sizeof(Real))) {}
+  // From spare memory where there is some, and back to it.
+  static Buffer from_spares(std::size_t count) {
+    Buffer buffer;
+    buffer.bytes_ = SpareBytes::take(checked_product(count, sizeof(Real)));
+    buffer.count_ = count;
+    return buffer;
+  }
+  void to_spares() {
+    count_ = 0;
+    SpareBytes::give(std::move(bytes_));
+  }
   Real* data() const { return count_ ? reinterpret_cast<Real*>(bytes_.data()) : nullptr; }
   std::size_t size() const { return count_; }
 

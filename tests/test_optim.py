@@ -185,6 +185,14 @@ def test_parameters_come_as_layer_dict_or_iterable(kind):
     assert layer.weight.grad is layer.bias.grad is None
 
 
+def test_a_single_parameter_is_taken_as_it_is():
+    parameter = Parameter([3.0, 4.0])
+    parameter.grad = np.array([3.0, 4.0], np.float32)
+    assert clip_grad_norm(parameter, 10.0) == 5.0
+    SGD(parameter, lr=1.0).step()
+    assert parameter.data.tolist() == [0.0, 0.0]
+
+
 def test_gradients_of_any_layout_are_taken():
     one, other = Parameter(normal(3, 4)), Parameter(normal(3, 4))
     one.grad, other.grad = normal(4, 3, seed=1).T, normal(4, 3, seed=1).T.copy()

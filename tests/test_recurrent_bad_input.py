@@ -443,6 +443,28 @@ def test_pullback_into_a_gradient_of_other_layout():
     assert np.array_equal(gradient, want)
 
 
+def test_pullback_keeps_its_own_token_ids():
+    """What was checked is what is used; in a process of its own, as the alternative is a crash."""
+    program = """
+        import numpy as np
+        import fastrnn
+
+        layer = fastrnn.GRU(5, 6, num_layers=2, seed=1)
+        ids = np.random.default_rng(1).integers(0, 5, (7, 3))
+        (y, _), pullback = layer.vjp(ids)
+        pullback(y)
+        want = {name: p.grad for name, p in layer.parameters().items()}
+        layer.zero_grad()
+        ids[...] = 10**7
+        pullback(y)
+        assert all(np.array_equal(p.grad, want[n]) for n, p in layer.parameters().items())
+    """
+    result = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=60
+    )
+    assert result.returncode == 0, result.stderr or f"ended by signal {-result.returncode}"
+
+
 # ------------------------------------------------------------------------------------ constructor
 
 WRONG_ARGUMENTS = [

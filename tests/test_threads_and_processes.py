@@ -277,6 +277,32 @@ def test_ctrl_c_ends_a_long_call(call, num_threads):
 
 
 @posix
+def test_signal_handler_may_use_layers(set_num_threads):
+    """A handler runs in the middle of a long call, in its thread, and may call layers itself."""
+    set_num_threads(1)
+    case = Case(steps=100_000, batch=1, input_size=2, hidden_size=64)
+    layer, data = case.layer(), case.data()
+    small = Case("gru", batch=5, hidden_size=40)
+    want, want_small = infer(case, layer, data), run(small, small.layer(), small.data())
+    in_handler = []
+
+    def handle(*_):
+        in_handler.append(run(small, small.layer(), small.data()))
+
+    before = signal.signal(signal.SIGALRM, handle)
+    signal.setitimer(signal.ITIMER_REAL, 0.02, 0.02)
+    try:
+        for _ in range(3):
+            assert_same_bits(infer(case, layer, data), want)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert in_handler
+    for got in in_handler:
+        assert_same_bits(got, want_small)
+
+
+@posix
 def test_ctrl_c_during_pullback_leaves_gradients_whole():
     """Interrupted inside: nothing was added. Or just after it: all was."""
     program = """

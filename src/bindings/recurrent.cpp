@@ -156,9 +156,12 @@ class Tape {
  public:
   explicit Tape(Bound<Real>&& bound) : bound_(std::move(bound)) {
     if (!bound_.cells[0]->training) throw py::value_error("cells: expected packed for training");
-    cache_ = Buffer<Real>(static_cast<std::size_t>(
+    cache_ = Buffer<Real>::from_spares(static_cast<std::size_t>(
         cache_values(*bound_.cells[0], bound_.directions(), bound_.in)));
   }
+  ~Tape() { cache_.to_spares(); }
+  Tape(const Tape&) = delete;
+  Tape& operator=(const Tape&) = delete;
   // cells_ of Bound points into itself: bind again after the move.
   const Cell<Real>* const* cells() {
     for (std::size_t d = 0; d < bound_.cells.size(); ++d)

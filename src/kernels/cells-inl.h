@@ -9,22 +9,26 @@ namespace fastrnn {
 namespace FASTRNN_TARGET {
 namespace {
 
-// The part of a row of `hidden` values that one vector at `unit` covers.
+// The part of a row that one vector at `unit` covers: all lanes, or the last `count` of the row.
 template <class Real>
-struct Slice {
-  Index unit, count;  // count < lanes in the last vector of a row
-  Slice(Index unit_, Index hidden) : unit(unit_), count(hidden - unit_) {}
-  bool empty() const { return count <= 0; }
-  Vec<Real> get(const Real* row) const {
-    return count >= Vec<Real>::lanes ? load(row + unit) : load(row + unit, count);
-  }
-  void set(Real* row, Vec<Real> a) const {
-    if (count >= Vec<Real>::lanes)
-      store(row + unit, a);
-    else
-      store(row + unit, a, count);
-  }
+struct Whole {
+  Index unit;
+  Vec<Real> get(const Real* row) const { return load(row + unit); }
+  void set(Real* row, Vec<Real> a) const { store(row + unit, a); }
 };
+template <class Real>
+struct Part {
+  Index unit, count;
+  Vec<Real> get(const Real* row) const { return load(row + unit, count); }
+  void set(Real* row, Vec<Real> a) const { store(row + unit, a, count); }
+};
+template <class Real, class Body>
+inline void at_unit(Index unit, Index hidden, Body body) {
+  if (unit + Vec<Real>::lanes <= hidden)
+    body(Whole<Real>{unit});
+  else if (unit < hidden)
+    body(Part<Real>{unit, hidden - unit});
+}
 
 template <class Real>
 inline Vec<Real> one_minus(Vec<Real> a) {
@@ -41,18 +45,19 @@ inline Vec<Real> tanh_slope(Vec<Real> y) {
   return fma(set1(Real(0)) - y, y, set1(Real(1)));
 }
 
-// Calls body(row, slice, z of the group) for each row and each vector of its units.
+// Calls body(row, at, z of the group) for each row and each vector of its units.
 template <class Real, class Body>
 inline void for_each_group(const CellForward<Real>& s, Index group_values_, Body body) {
   for (Index row = 0; row < s.rows; ++row)
     for (Index group = s.group_begin; group < s.group_end; ++group)
-      body(row, Slice<Real>(group * Vec<Real>::lanes, s.hidden), s.z[row] + group * group_values_);
+      at_unit<Real>(group * Vec<Real>::lanes, s.hidden,
+                    [&](auto at) { body(row, at, s.z[row] + group * group_values_); });
 }
 template <class Real, class Body>
 inline void for_each_vector(const CellBackward<Real>& s, Body body) {
   for (Index row = 0; row < s.rows; ++row)
     for (Index unit = s.unit_begin; unit < s.unit_end; unit += Vec<Real>::lanes)
-      body(row, Slice<Real>(unit, s.hidden));
+      at_unit<Real>(unit, s.hidden, [&](auto at) { body(row, at); });
 }
 
 // LSTM (Hochreiter & Schmidhuber 1997; forget gate: Gers, Schmidhuber & Cummins 2000):
@@ -61,7 +66,7 @@ template <class Real>
 void lstm_forward(const CellForward<Real>& s) {
   constexpr int lanes = Vec<Real>::lanes;
   const Index H = s.hidden;
-  for_each_group(s, group_values(CellKind::lstm, lanes), [&](Index row, Slice<Real> at, Real* z) {
+  for_each_group(s, group_values(CellKind::lstm, lanes), [&](Index row, auto at, Real* z) {
     const Ratio<Real> i = sigmoid(load(z)), f = sigmoid(load(z + lanes));
     const Ratio<Real> g = tanh(load(z + 2 * lanes)), o = sigmoid(load(z + 3 * lanes));
     const Vec<Real> forget = value(f);
@@ -82,7 +87,7 @@ void lstm_forward(const CellForward<Real>& s) {
 template <class Real>
 void lstm_backward(const CellBackward<Real>& s) {
   const Index H = s.hidden;
-  for_each_vector(s, [&](Index row, Slice<Real> at) {
+  for_each_vector(s, [&](Index row, auto at) {
     const Real* cache = s.cache[row];
     const Vec<Real> i = at.get(cache), f = at.get(cache + H), g = at.get(cache + 2 * H);
     const Vec<Real> o = at.get(cache + 3 * H), tanh_c = value(tanh(at.get(cache + 4 * H)));
@@ -103,7 +108,7 @@ template <class Real>
 void gru_forward(const CellForward<Real>& s) {
   constexpr int lanes = Vec<Real>::lanes;
   const Index H = s.hidden;
-  for_each_group(s, group_values(CellKind::gru, lanes), [&](Index row, Slice<Real> at, Real* z) {
+  for_each_group(s, group_values(CellKind::gru, lanes), [&](Index row, auto at, Real* z) {
     const Vec<Real> reset = value(sigmoid(load(z + lanes)));
     const Vec<Real> update = value(sigmoid(load(z + 2 * lanes)));
     const Vec<Real> n_h = load(z + 3 * lanes);
@@ -122,7 +127,7 @@ void gru_forward(const CellForward<Real>& s) {
 template <class Real>
 void gru_backward(const CellBackward<Real>& s) {
   const Index H = s.hidden;
-  for_each_vector(s, [&](Index row, Slice<Real> at) {
+  for_each_vector(s, [&](Index row, auto at) {
     const Real* cache = s.cache[row];
     const Vec<Real> reset = at.get(cache), update = at.get(cache + H);
     const Vec<Real> n = at.get(cache + 2 * H), n_h = at.get(cache + 3 * H);
@@ -143,7 +148,7 @@ template <class Real>
 void gru_before_forward_reset(const CellForward<Real>& s) {
   constexpr int lanes = Vec<Real>::lanes;
   for_each_group(s, group_values(CellKind::gru_reset_before, lanes),
-                 [&](Index row, Slice<Real> at, Real* z) {
+                 [&](Index row, auto at, Real* z) {
                    const Vec<Real> reset = value(sigmoid(load(z + lanes)));
                    at.set(s.reset_h[row], reset * at.get(s.h_prev[row]));
                    if (s.cache) at.set(s.cache[row], reset);
@@ -155,7 +160,7 @@ void gru_before_forward(const CellForward<Real>& s) {
   constexpr int lanes = Vec<Real>::lanes;
   const Index H = s.hidden;
   for_each_group(s, group_values(CellKind::gru_reset_before, lanes),
-                 [&](Index row, Slice<Real> at, Real* z) {
+                 [&](Index row, auto at, Real* z) {
                    const Vec<Real> update = value(sigmoid(load(z + 2 * lanes)));
                    const Vec<Real> n = value(tanh(load(z)));
                    at.set(s.h[row], fma(update, at.get(s.h_prev[row]) - n, n));
@@ -169,7 +174,7 @@ void gru_before_forward(const CellForward<Real>& s) {
 template <class Real>
 void gru_before_backward(const CellBackward<Real>& s) {
   const Index H = s.hidden;
-  for_each_vector(s, [&](Index row, Slice<Real> at) {
+  for_each_vector(s, [&](Index row, auto at) {
     const Real* cache = s.cache[row];
     const Vec<Real> update = at.get(cache + H), n = at.get(cache + 2 * H);
     const Vec<Real> d_h = at.get(s.d_h[row]) + at.get(s.d_y[row]);
@@ -183,7 +188,7 @@ void gru_before_backward(const CellBackward<Real>& s) {
 template <class Real>
 void gru_before_backward_reset(const CellBackward<Real>& s) {
   const Index H = s.hidden;
-  for_each_vector(s, [&](Index row, Slice<Real> at) {
+  for_each_vector(s, [&](Index row, auto at) {
     const Vec<Real> reset = at.get(s.cache[row]), h_prev = at.get(s.h_prev[row]);
     const Vec<Real> d_reset_h = at.get(s.d_reset_h[row]);
     at.set(s.d_z[row] + H, d_reset_h * h_prev * sigmoid_slope(reset));
@@ -219,15 +224,15 @@ template <class Real, class Activation>
 void rnn_forward(const CellForward<Real>& s) {
   constexpr int lanes = Vec<Real>::lanes;
   for (Index row = 0; row < s.rows; ++row)
-    for (Index unit = s.group_begin * 2 * lanes; unit < s.group_end * 2 * lanes; unit += lanes) {
-      const Slice<Real> at(unit, s.hidden);
-      if (!at.empty()) at.set(s.h[row], Activation::apply(load(s.z[row] + unit)));
-    }
+    for (Index unit = s.group_begin * 2 * lanes; unit < s.group_end * 2 * lanes; unit += lanes)
+      at_unit<Real>(unit, s.hidden, [&](auto at) {
+        at.set(s.h[row], Activation::apply(load(s.z[row] + unit)));
+      });
 }
 
 template <class Real, class Activation>
 void rnn_backward(const CellBackward<Real>& s) {
-  for_each_vector(s, [&](Index row, Slice<Real> at) {
+  for_each_vector(s, [&](Index row, auto at) {
     const Vec<Real> d_h = at.get(s.d_h[row]) + at.get(s.d_y[row]);
     at.set(s.d_z[row], d_h * Activation::slope(at.get(s.h[row])));
   });

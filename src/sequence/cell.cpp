@@ -1,6 +1,9 @@
 #include "sequence/cell.h"
 
+#include <algorithm>
 #include <initializer_list>
+
+#include "parallel.h"
 
 namespace fastrnn {
 namespace {
@@ -26,15 +29,19 @@ void pack_gates(const Real* weight, Index depth, Index hidden, Index groups, int
                 std::initializer_list<int> gates, Real* out) {
   const int units = vectors * lanes;  // of a group: its vectors follow each other in a gate
   const Index width = static_cast<Index>(gates.size()) * units;
-  for (Index group = 0; group < groups; ++group) {
-    Real* panel = out + group * depth * width;
-    Index column = 0;
-    for (int gate : gates)
-      for (int v = 0; v < vectors; ++v, column += lanes) {
-        const Index unit = group * units + v * lanes;
-        pack_gate(weight, depth, gate * hidden + unit, hidden - unit, lanes, width, panel + column);
-      }
-  }
+  const Index values = groups * depth * width, threads = std::min<Index>(max_threads(), values / 32768);
+  parallel_ranges(groups, static_cast<int>(threads), [&](Index begin, Index end) {
+    for (Index group = begin; group < end; ++group) {
+      Real* panel = out + group * depth * width;
+      Index column = 0;
+      for (int gate : gates)
+        for (int v = 0; v < vectors; ++v, column += lanes) {
+          const Index unit = group * units + v * lanes;
+          pack_gate(weight, depth, gate * hidden + unit, hidden - unit, lanes, width,
+                    panel + column);
+        }
+    }
+  });
 }
 
 std::initializer_list<int> input_gates(CellKind kind) {
