@@ -74,7 +74,9 @@ def main():
         }
         loss = mean["fastrnn"]["validation_loss"] - mean["PyTorch"]["validation_loss"]
         ratio = mean["fastrnn"]["wall_seconds"] / mean["PyTorch"]["wall_seconds"]
-        print(f"| {cell} | fastrnn - PyTorch, means | | {loss:+.4f} | | x {ratio:.2f} |", flush=True)
+        print(
+            f"| {cell} | fastrnn - PyTorch, means | | {loss:+.4f} | | x {ratio:.2f} |", flush=True
+        )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """The character model of `fastrnn train` in PyTorch, for benchmarks/charlm.py to run beside it.
 
-The same recipe: 95 % of the text trains, in `batch` parallel streams, through windows whose state is
-carried (truncated backpropagation through time); RMSprop with alpha 0.95, gradients clipped by value,
-the learning rate times 0.97 after each epoch from the tenth on; the rest validates, state carried.
+The same recipe: 95 % of the text trains, in `batch` parallel streams, through windows whose state
+is carried (truncated backpropagation through time); RMSprop with alpha 0.95, gradients clipped by
+value, the learning rate times 0.97 after each epoch from the tenth on; the rest validates.
 The last line is JSON.
 """
 
@@ -34,7 +34,7 @@ class Model(nn.Module):
 
 
 def in_streams(ids, batch):
-    """Return inputs and targets, (steps, batch): column b runs through the b-th part of the text."""
+    """Return inputs and targets, (steps, batch): column b reads the b-th part."""
     steps = (len(ids) - 1) // batch
     parts = [ids[shift : shift + steps * batch].reshape(batch, steps).T for shift in (0, 1)]
     return [part.contiguous() for part in parts]

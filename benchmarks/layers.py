@@ -1,4 +1,4 @@
-"""Time recurrent layers beside PyTorch's: same weights, same input, in turn, medians with quartiles.
+"""Time recurrent layers beside PyTorch's: same weights and input, in turn, medians and quartiles.
 
     python benchmarks/layers.py --threads 1 2
 

@@ -87,8 +87,16 @@ class Recurrent(Layer):
 
     def config(self) -> dict[str, Any]:
         """Return the constructor's arguments (without the seed)."""
-        names = "input_size hidden_size num_layers bias batch_first dropout bidirectional".split()
-        return {**{name: getattr(self, name) for name in names}, "dtype": self.dtype.name}
+        return {
+            "input_size": self.input_size,
+            "hidden_size": self.hidden_size,
+            "num_layers": self.num_layers,
+            "bias": self.bias,
+            "batch_first": self.batch_first,
+            "dropout": self.dropout,
+            "bidirectional": self.bidirectional,
+            "dtype": self.dtype.name,
+        }
 
     @classmethod
     def parameter_shapes(cls, config: Mapping[str, Any]) -> Iterator[tuple[str, tuple[int, ...]]]:
@@ -159,8 +167,10 @@ class Recurrent(Layer):
         """
         call = self._check(x, state, lengths)
         # States are small and their buffers often used again: the pullback keeps its own.
-        h0, c0 = (None if s is None else s.copy() for s in (call.h0, call.c0))
-        call = call._replace(h0=h0, c0=c0, lengths=None if lengths is None else call.lengths.copy())
+        h0, c0, own_lengths = (
+            None if array is None else array.copy() for array in (call.h0, call.c0, call.lengths)
+        )
+        call = call._replace(h0=h0, c0=c0, lengths=own_lengths)
         y, h, c, tapes, masks = self._forward(call, training=True)
         result = self._give(y, h, c, call.unbatched)
         result[0].flags.writeable = False
@@ -239,9 +249,9 @@ class Recurrent(Layer):
         return call if lengths is None else call._replace(lengths=self._lengths(lengths, call))
 
     def _checked(self, name: str, x: NDArray[Any], state: State, unbatched: bool) -> _Call:
-        """Return the call for x of shape (T, B, I) or (T, B); the core takes any strides of T, B."""
+        """Return the call for x (T, B, I) or (T, B); the core takes any strides of T and B."""
         if x.ndim == 2:
-            if x.size and not (0 <= x.min() and x.max() < self.input_size):
+            if x.size and not (x.min() >= 0 and x.max() < self.input_size):
                 wrong = x.min() if x.min() < 0 else x.max()
                 raise ValueError(
                     f"{name}: expected token ids from 0 to {self.input_size - 1}, got {wrong}"
@@ -311,9 +321,10 @@ class Recurrent(Layer):
         key = tuple([-1 if p is None else p.version for p in parameters])
         packed_key, cells = self._cells[layer]
         if packed_key != key or (training and not cells[0].training):
-            arrays = [None if p is None else p._array for p in parameters]
+            arrays: list[Any] = [None if p is None else p._array for p in parameters]
+            kind = self._kind()
             cells = tuple(
-                _core.pack_cell(self._kind(), *arrays[4 * d : 4 * d + 4], training)
+                _core.pack_cell(kind, *arrays[4 * d : 4 * d + 4], training=training)
                 for d in range(self._directions)
             )
             self._cells[layer] = (key, cells)
@@ -352,7 +363,9 @@ class Recurrent(Layer):
         if self.dropout == 1.0:
             return np.zeros(shape, self.dtype)
         kept = self._rng.random(shape, np.float32) >= self.dropout
-        return kept.astype(self.dtype) * self.dtype.type(1 / (1 - self.dropout))
+        mask: RealArray = kept.astype(self.dtype)
+        mask *= 1 / (1 - self.dropout)
+        return mask
 
     def _backward(
         self,
@@ -414,9 +427,7 @@ class Recurrent(Layer):
                     got = grad.dtype if isinstance(grad, np.ndarray) else _kind(grad)
                     raise TypeError(f"{name}.grad: expected an array of {p.dtype}, got {got}")
                 if grad.shape != p.shape:
-                    raise ValueError(
-                        f"{name}.grad: expected the shape {p.shape}, got {grad.shape}"
-                    )
+                    raise ValueError(f"{name}.grad: expected the shape {p.shape}, got {grad.shape}")
 
     def _output_gradient(
         self, dy: ArrayLike | None, y: RealArray, unbatched: bool

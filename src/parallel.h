@@ -23,8 +23,8 @@ int run_team(int members, void (*body)(void* context, int member, int members), 
 template <class Body>
 int run_team(int members, Body& body) {
   return run_team(
-      members,
-      [](void* context, int member, int n) { (*static_cast<Body*>(context))(member, n); }, &body);
+      members, [](void* context, int member, int n) { (*static_cast<Body*>(context))(member, n); },
+      &body);
 }
 
 // Runs body(begin, end) over parts of [0, count), on as many threads as `wanted` and the limit allow.

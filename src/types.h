@@ -14,9 +14,9 @@ constexpr int cell_kinds = 5;
 
 // Gates as PyTorch stacks them in weight_ih: LSTM i, f, g, o; GRU r, z, n; RNN one.
 constexpr int gate_count(CellKind kind) {
-  return kind == CellKind::lstm                                            ? 4
+  return kind == CellKind::lstm                                        ? 4
          : kind == CellKind::gru || kind == CellKind::gru_reset_before ? 3
-                                                                           : 1;
+                                                                       : 1;
 }
 
 // Values of width H that training keeps per row and step: LSTM i, f, g, o, c; GRU r, z, n and, with
@@ -31,7 +31,9 @@ constexpr int cached_values(CellKind kind) {
 }
 
 // Width, in units of H, of a row of gate gradients: see d_z in kernels/kernels.h.
-constexpr int gradient_values(CellKind kind) { return kind == CellKind::rnn_tanh || kind == CellKind::rnn_relu ? 1 : 4; }
+constexpr int gradient_values(CellKind kind) {
+  return kind == CellKind::rnn_tanh || kind == CellKind::rnn_relu ? 1 : 4;
+}
 
 constexpr bool has_cell_state(CellKind kind) { return kind == CellKind::lstm; }
 

@@ -68,11 +68,7 @@ def test_the_caller_may_stop_between_windows():
 def test_gradients_are_clipped(limit):
     model, streams = make_model(), make_streams()
     before = weights(model)
-    next(
-        train_windows(
-            model, streams, optim.SGD(model, lr=1.0), seq_len=SEQ_LEN, **{limit: 1e-3}
-        )
-    )
+    next(train_windows(model, streams, optim.SGD(model, lr=1.0), seq_len=SEQ_LEN, **{limit: 1e-3}))
     change = weights(model) - before
     size = abs(change).max() if limit == "clip_value" else np.linalg.norm(change)
     assert size == pytest.approx(1e-3, rel=1e-2)

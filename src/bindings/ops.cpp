@@ -272,8 +272,8 @@ void register_ops(py::module_& m) {
   register_steps(m);
   m.def("exp", [](const py::array& x) { return apply_(Nonlinearity::exp, x); }, py::arg("x"));
   m.def("tanh", [](const py::array& x) { return apply_(Nonlinearity::tanh, x); }, py::arg("x"));
-  m.def("sigmoid", [](const py::array& x) { return apply_(Nonlinearity::sigmoid, x); },
-        py::arg("x"));
+  m.def(
+      "sigmoid", [](const py::array& x) { return apply_(Nonlinearity::sigmoid, x); }, py::arg("x"));
 }
 
 }  // namespace fastrnn::bindings

@@ -82,8 +82,7 @@ template <class Item>
 Sequence<const Item> sequence_input(const py::array& a, const Shape& shape, const char* name) {
   check_dtype<Item>(a, name);
   check_shape(a, shape, name);
-  bool whole =
-      a.ndim() < 3 || a.shape(2) <= 1 || a.size() == 0 || a.strides(2) == a.itemsize();
+  bool whole = a.ndim() < 3 || a.shape(2) <= 1 || a.size() == 0 || a.strides(2) == a.itemsize();
   for (int axis = 0; axis < 2; ++axis) whole = whole && a.strides(axis) % a.itemsize() == 0;
   if (!whole) throw py::value_error(std::string(name) + ": expected a contiguous last axis");
   return sequence_view(static_cast<const Item*>(a.data()), a);
@@ -156,8 +155,8 @@ class Tape {
  public:
   explicit Tape(Bound<Real>&& bound) : bound_(std::move(bound)) {
     if (!bound_.cells[0]->training) throw py::value_error("cells: expected packed for training");
-    cache_ = Buffer<Real>::from_spares(static_cast<std::size_t>(
-        cache_values(*bound_.cells[0], bound_.directions(), bound_.in)));
+    cache_ = Buffer<Real>::from_spares(
+        static_cast<std::size_t>(cache_values(*bound_.cells[0], bound_.directions(), bound_.in)));
   }
   ~Tape() { cache_.to_spares(); }
   Tape(const Tape&) = delete;
@@ -177,8 +176,7 @@ class Tape {
     const Shape state = {D, B, H};
     const bool lstm = has_cell_state(cell.kind);
     LayerGradients<Real> g = {};
-    if (!d_y.is_none())
-      g.d_y = sequence_input<Real>(py::cast<py::array>(d_y), {T, B, D * H}, "dy");
+    if (!d_y.is_none()) g.d_y = sequence_input<Real>(py::cast<py::array>(d_y), {T, B, D * H}, "dy");
     g.d_h_n = optional_input<Real>(d_h_n, state, "dh_n");
     g.d_c_n = optional_input<Real>(d_c_n, state, "dc_n");
     if (static_cast<Index>(py::len(weight_gradients)) != D)

@@ -225,9 +225,8 @@ void rnn_forward(const CellForward<Real>& s) {
   constexpr int lanes = Vec<Real>::lanes;
   for (Index row = 0; row < s.rows; ++row)
     for (Index unit = s.group_begin * 2 * lanes; unit < s.group_end * 2 * lanes; unit += lanes)
-      at_unit<Real>(unit, s.hidden, [&](auto at) {
-        at.set(s.h[row], Activation::apply(load(s.z[row] + unit)));
-      });
+      at_unit<Real>(unit, s.hidden,
+                    [&](auto at) { at.set(s.h[row], Activation::apply(load(s.z[row] + unit))); });
 }
 
 template <class Real, class Activation>

@@ -125,7 +125,8 @@ void product(const Product<Real>& p) {
   const Index step = count > 1 ? block : p.depth;
   for (Index panel = p.panel_begin; panel < p.panel_end;) {
     int power = 2;  // as many panels together as there are and as fit
-    while (power > 0 && ((1 << power) > p.panel_end - panel || !tiles.at[power][tallest - 1])) --power;
+    while (power > 0 && ((1 << power) > p.panel_end - panel || !tiles.at[power][tallest - 1]))
+      --power;
     for (Index k = 0; k < p.depth; k += step) {
       const Index k_end = k + step < p.depth ? k + step : p.depth;
       for (Index i = 0, row = 0; i < count; ++i) {

@@ -173,10 +173,16 @@ struct Kernels {
 };
 
 // Vectors in a panel of the input weights, and hidden units in a group, given the lanes.
-constexpr int panel_width(CellKind kind) { return kind == CellKind::lstm ? 4 : gate_count(kind) == 3 ? 3 : 2; }
-constexpr int group_units(CellKind kind, int lanes) { return gate_count(kind) == 1 ? 2 * lanes : lanes; }
+constexpr int panel_width(CellKind kind) {
+  return kind == CellKind::lstm ? 4 : gate_count(kind) == 3 ? 3 : 2;
+}
+constexpr int group_units(CellKind kind, int lanes) {
+  return gate_count(kind) == 1 ? 2 * lanes : lanes;
+}
 constexpr int group_values(CellKind kind, int lanes) {
-  return lanes * (kind == CellKind::lstm || kind == CellKind::gru ? 4 : gate_count(kind) == 3 ? 3 : 2);
+  return lanes * (kind == CellKind::lstm || kind == CellKind::gru ? 4
+                  : gate_count(kind) == 3                         ? 3
+                                                                  : 2);
 }
 constexpr int plain_width = 2;  // of panels without gates
 

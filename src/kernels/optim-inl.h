@@ -84,8 +84,7 @@ void adam(const AdamStep<Real>& s) {
     const Vec<Real> grad = fma(set1(s.weight_decay), param, get(s.grad + at, count));
     const Vec<Real> old = get(s.exp_avg + at, count);
     const Vec<Real> mean = fma(rest1, grad - old, old);
-    const Vec<Real> square =
-        fma(rest2 * grad, grad, set1(s.beta2) * get(s.exp_avg_sq + at, count));
+    const Vec<Real> square = fma(rest2 * grad, grad, set1(s.beta2) * get(s.exp_avg_sq + at, count));
     put(s.exp_avg + at, mean, count);
     put(s.exp_avg_sq + at, square, count);
     const Vec<Real> root = sqrt(square) / set1(s.root_correction) + set1(s.eps);

@@ -126,15 +126,15 @@ void apply(Nonlinearity function, const Real* x, Real* y, Index n) {
                   [&](Index begin, Index end) { f(x + begin, y + begin, end - begin); });
 }
 
-#define FASTRNN_INSTANTIATE(Real)                                                        \
-  template void sgd_step(const SgdStep<Real>&);                                          \
-  template void rmsprop_step(const RmspropStep<Real>&);                                  \
-  template void adam_step(const AdamStep<Real>&);                                        \
-  template void scale(Real*, Index, Real);                                               \
-  template void clip_value(Real*, Index, Real);                                          \
-  template double sum_of_squares(const Real*, Index);                                    \
-  template void cross_entropy(const CrossEntropy<Real>&);                                \
-  template void embedding_backward(const Index*, Index, Index, const Real*, Real*);      \
+#define FASTRNN_INSTANTIATE(Real)                                                   \
+  template void sgd_step(const SgdStep<Real>&);                                     \
+  template void rmsprop_step(const RmspropStep<Real>&);                             \
+  template void adam_step(const AdamStep<Real>&);                                   \
+  template void scale(Real*, Index, Real);                                          \
+  template void clip_value(Real*, Index, Real);                                     \
+  template double sum_of_squares(const Real*, Index);                               \
+  template void cross_entropy(const CrossEntropy<Real>&);                           \
+  template void embedding_backward(const Index*, Index, Index, const Real*, Real*); \
   template void apply(Nonlinearity, const Real*, Real*, Index);
 FASTRNN_INSTANTIATE(float)
 FASTRNN_INSTANTIATE(double)

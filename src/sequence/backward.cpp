@@ -46,11 +46,13 @@ class Backward : Pass<Real> {
   }
 
   bool run() {
-    const bool done = Base::run_grid(true, [this] { prepare(); }, [this](int member) {
-      Member& m = members_[member];
-      for (int d = 0; d < directions_; ++d)
-        if (grid_.directions == 1 || d == m.part.direction) run_direction(m, d, member);
-    });
+    const bool done = Base::run_grid(
+        true, [this] { prepare(); },
+        [this](int member) {
+          Member& m = members_[member];
+          for (int d = 0; d < directions_; ++d)
+            if (grid_.directions == 1 || d == m.part.direction) run_direction(m, d, member);
+        });
     if (done && gradients_.d_x.data) finish_d_x();
     return done;
   }
@@ -71,8 +73,7 @@ class Backward : Pass<Real> {
   // First step of the chunk that ends before step `end`.
   Index chunk_begin(Index end) const {
     Index begin = end - 1;
-    while (begin > 0 &&
-           rows_.first_entry[end] - rows_.first_entry[begin - 1] <= chunk_entries)
+    while (begin > 0 && rows_.first_entry[end] - rows_.first_entry[begin - 1] <= chunk_entries)
       --begin;
     return begin;
   }
@@ -174,9 +175,19 @@ class Backward : Pass<Real> {
       m.d_y[i] = d_y.data ? d_y.at(rows_.time(d, s, j), b) + d * hidden_ : this->zeros_;
       m.d_z[i] = d_z_row(d, rows_.first_entry[s] + j, first_entry);
     }
-    const CellBackward<Real> cell_step = {
-        n, m.part.unit_begin, m.part.unit_end, hidden_, m.cache, m.h, m.h_prev,
-        m.c_prev, m.d_y, m.d_h, m.d_c, const_cast<Real* const*>(m.d_z), m.d_reset_h};
+    const CellBackward<Real> cell_step = {n,
+                                          m.part.unit_begin,
+                                          m.part.unit_end,
+                                          hidden_,
+                                          m.cache,
+                                          m.h,
+                                          m.h_prev,
+                                          m.c_prev,
+                                          m.d_y,
+                                          m.d_h,
+                                          m.d_c,
+                                          const_cast<Real* const*>(m.d_z),
+                                          m.d_reset_h};
     cell.steps.backward(cell_step);
     m.group->barrier.wait();
     // d_h += the recurrent blocks of d_z times weight_hh; where the cell left a direct part in d_h,
@@ -216,14 +227,13 @@ class Backward : Pass<Real> {
     const Index end = first + count * (m.team_member + 1) / m.team_size;
     for_entries(step_begin, begin, end, [&](Index entry, Index s, Index j) {
       m.d_z[entry - begin] = d_z_row(d, entry, first);
-      m.d_x[entry - begin] = d == 0 ? gradients_.d_x.at(s, rows_.order[j])
-                                    : d_x_reverse_ + entry * I;
+      m.d_x[entry - begin] =
+          d == 0 ? gradients_.d_x.at(s, rows_.order[j]) : d_x_reverse_ + entry * I;
     });
     const int lanes = cell.kernels.lanes;
-    cell.kernels.product[plain_width]({end - begin, gate_count(cell.kind) * hidden_, 0,
-                                       plain_panels(I, lanes), I, m.d_z, 0,
-                                       cell.input_transposed.data(), this->zeros_, m.d_x, 0,
-                                       plain_width * lanes});
+    cell.kernels.product[plain_width](
+        {end - begin, gate_count(cell.kind) * hidden_, 0, plain_panels(I, lanes), I, m.d_z, 0,
+         cell.input_transposed.data(), this->zeros_, m.d_x, 0, plain_width * lanes});
   }
 
   // The team shares out the panels of both weights' columns, and where there are more members than
@@ -323,12 +333,11 @@ class Backward : Pass<Real> {
     Real* sum = m.packed;
     std::fill(sum + begin, sum + end, Real(0));
     for (Index i = 0; i < count; ++i) {
-      const Real* d_z =
-          d_z_row(d, token_entry[i].second, first_entry) + block.d_z * hidden_;
+      const Real* d_z = d_z_row(d, token_entry[i].second, first_entry) + block.d_z * hidden_;
       for (Index k = begin; k < end; ++k) sum[k] += d_z[k];
     }
-    Real* column = gradients_.cells[d].weight_ih + block.weight * hidden_ * columns +
-                   token_entry[0].first;
+    Real* column =
+        gradients_.cells[d].weight_ih + block.weight * hidden_ * columns + token_entry[0].first;
     for (Index k = begin; k < end; ++k) column[k * columns] += sum[k];
   }
 
@@ -364,8 +373,7 @@ class Backward : Pass<Real> {
           Real* d_x = gradients_.d_x.at(rows_.time(1, s, j), b);
           for (Index k = 0; k < I; ++k) d_x[k] += reverse[k];
         }
-        for (Index t = length; t < in_.steps; ++t)
-          std::fill_n(gradients_.d_x.at(t, b), I, Real(0));
+        for (Index t = length; t < in_.steps; ++t) std::fill_n(gradients_.d_x.at(t, b), I, Real(0));
       }
     });
   }

@@ -29,7 +29,8 @@ void pack_gates(const Real* weight, Index depth, Index hidden, Index groups, int
                 std::initializer_list<int> gates, Real* out) {
   const int units = vectors * lanes;  // of a group: its vectors follow each other in a gate
   const Index width = static_cast<Index>(gates.size()) * units;
-  const Index values = groups * depth * width, threads = std::min<Index>(max_threads(), values / 32768);
+  const Index values = groups * depth * width,
+              threads = std::min<Index>(max_threads(), values / 32768);
   parallel_ranges(groups, static_cast<int>(threads), [&](Index begin, Index end) {
     for (Index group = begin; group < end; ++group) {
       Real* panel = out + group * depth * width;

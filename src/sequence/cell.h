@@ -44,12 +44,12 @@ class Cell {
   const Kernels<Real>& kernels;
   const CellKernels<Real>& steps;
 
-  Buffer<Real> start;              // biases as accumulators begin: panels of the input product
-  Buffer<Real> input;              // weight_ih
-  Buffer<Real> recurrent;          // weight_hh; GRU reset before: its r and z
-  Buffer<Real> candidate;          // GRU reset before: weight_hh of n
-  Buffer<Real> candidate_start;    // GRU: b_hn, [group][lane], the start of n_h
-  Buffer<Real> input_transposed;   // d_z -> d_x: depth is the blocks of d_z that weight_ih has
+  Buffer<Real> start;             // biases as accumulators begin: panels of the input product
+  Buffer<Real> input;             // weight_ih
+  Buffer<Real> recurrent;         // weight_hh; GRU reset before: its r and z
+  Buffer<Real> candidate;         // GRU reset before: weight_hh of n
+  Buffer<Real> candidate_start;   // GRU: b_hn, [group][lane], the start of n_h
+  Buffer<Real> input_transposed;  // d_z -> d_x: depth is the blocks of d_z that weight_ih has
   Buffer<Real> recurrent_transposed;
   Buffer<Real> candidate_transposed;
 

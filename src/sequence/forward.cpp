@@ -20,11 +20,13 @@ class Forward : Pass<Real> {
       : Base(cells, directions, in, out, workspace, interrupt) {}
 
   bool run() {
-    return Base::run_grid(false, [this] { prepare(); }, [this](int member) {
-      Member& m = members_[member];
-      for (int d = 0; d < directions_; ++d)
-        if (grid_.directions == 1 || d == m.part.direction) run_direction(m, d, member);
-    });
+    return Base::run_grid(
+        false, [this] { prepare(); },
+        [this](int member) {
+          Member& m = members_[member];
+          for (int d = 0; d < directions_; ++d)
+            if (grid_.directions == 1 || d == m.part.direction) run_direction(m, d, member);
+        });
   }
 
  private:
@@ -160,9 +162,10 @@ class Forward : Pass<Real> {
       m.h[i] = out_.y.at(rows_.time(d, s, j), rows_.order[j]) + d * hidden_;
       if (out_.cache) m.cache[i] = Base::cache_at(d, s, j);
     }
-    const CellForward<Real> cell_step = {
-        n, m.group_begin, m.group_end, hidden_, z_rows, m.h_prev,
-        m.h, m.c, out_.cache ? m.cache : nullptr, m.reset_h};
+    const CellForward<Real> cell_step = {n,        m.group_begin, m.group_end,
+                                         hidden_,  z_rows,        m.h_prev,
+                                         m.h,      m.c,           out_.cache ? m.cache : nullptr,
+                                         m.reset_h};
     // Width of the panels of weight_hh, and where their first vector stands in a group of z.
     const bool reset_before = cell.kind == CellKind::gru_reset_before;
     const int width = reset_before ? 2 : panel_width(cell.kind);
@@ -181,9 +184,9 @@ class Forward : Pass<Real> {
   void recurrent_product(Member& m, const Cell<Real>& cell, Index n, int width,
                          const Real* const* a, const Real* weights, Real** z_rows, Index offset) {
     const int lanes = cell.kernels.lanes;
-    cell.kernels.product[width]({n, hidden_, m.group_begin, m.group_end, cell.groups * width * lanes,
-                                 a, 0, weights, nullptr, z_rows, offset,
-                                 group_values(cell.kind, lanes)});
+    cell.kernels.product[width]({n, hidden_, m.group_begin, m.group_end,
+                                 cell.groups * width * lanes, a, 0, weights, nullptr, z_rows,
+                                 offset, group_values(cell.kind, lanes)});
   }
 
   // The last state of each row, and zeros past its end.

@@ -45,7 +45,8 @@ Grid choose_grid(CellKind kind, Index input_size, Index hidden_size, int lanes, 
   // Multiply-adds: all of them, and those of one row in the recurrent product of one step.
   const double recurrent = static_cast<double>(hidden_size) * hidden_size * gate_count(kind);
   const double row_step = recurrent * (1 + static_cast<double>(input_size) / hidden_size);
-  const double work = row_step * static_cast<double>(rows.entries()) * directions * (backward ? 2 : 1);
+  const double work =
+      row_step * static_cast<double>(rows.entries()) * directions * (backward ? 2 : 1);
   constexpr double work_per_thread = 150e3;  // about 3 microseconds: what waking a team costs
   const int affordable = static_cast<int>(std::min<double>(limit, work / work_per_thread));
   if (affordable <= 1) return {1, 1, 1};
@@ -60,8 +61,8 @@ Grid choose_grid(CellKind kind, Index input_size, Index hidden_size, int lanes, 
   constexpr double bytes_per_meeting = 16e3;
   const double step_bytes = recurrent * value_bytes;
   const Index parts = (hidden_size + unit_align(lanes) - 1) / unit_align(lanes);
-  const double by_units =
-      std::min({static_cast<double>(members), static_cast<double>(parts), step_bytes / bytes_per_meeting});
+  const double by_units = std::min(
+      {static_cast<double>(members), static_cast<double>(parts), step_bytes / bytes_per_meeting});
   if (by_units >= 2 && by_units >= by_rows) return {grid.directions, 1, static_cast<int>(by_units)};
   return {grid.directions, by_rows, 1};
 }

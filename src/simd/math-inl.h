@@ -38,10 +38,10 @@ struct ExpConstants<double> {
   static constexpr double headroom = 512.0, unscale = 0x1p-512, rescale = 0x1p+512;
   static constexpr double lowest = -746.0, highest = 710.0;
   static constexpr double tanh_end = -80.0;
-  static constexpr double q[] = {0x1.0000000000001p-1,  0x1.5555555555556p-3,  0x1.5555555553d63p-5,
-                                 0x1.11111111109b3p-7,  0x1.6c16c1788bd90p-10, 0x1.a01a01a7c41d5p-13,
-                                 0x1.a019b90d2ae7ap-16, 0x1.71de0dae63bb3p-19, 0x1.289185613a3d6p-22,
-                                 0x1.af38a9b0ec855p-26};
+  static constexpr double q[] = {
+      0x1.0000000000001p-1,  0x1.5555555555556p-3,  0x1.5555555553d63p-5,  0x1.11111111109b3p-7,
+      0x1.6c16c1788bd90p-10, 0x1.a01a01a7c41d5p-13, 0x1.a019b90d2ae7ap-16, 0x1.71de0dae63bb3p-19,
+      0x1.289185613a3d6p-22, 0x1.af38a9b0ec855p-26};
 };
 
 // exp(x) = (1 + p) * scale * 2^-shift.

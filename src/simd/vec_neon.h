@@ -53,13 +53,21 @@ inline Vec<float> operator-(Vec<float> a, Vec<float> b) { return {vsubq_f32(a.v,
 inline Vec<float> operator*(Vec<float> a, Vec<float> b) { return {vmulq_f32(a.v, b.v)}; }
 inline Vec<float> operator/(Vec<float> a, Vec<float> b) { return {vdivq_f32(a.v, b.v)}; }
 inline Vec<float> sqrt(Vec<float> a) { return {vsqrtq_f32(a.v)}; }
-inline Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) { return {vfmaq_f32(c.v, a.v, b.v)}; }
-inline Vec<float> max(Vec<float> a, Vec<float> b) { return {vbslq_f32(vcgtq_f32(a.v, b.v), a.v, b.v)}; }
+inline Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) {
+  return {vfmaq_f32(c.v, a.v, b.v)};
+}
+inline Vec<float> max(Vec<float> a, Vec<float> b) {
+  return {vbslq_f32(vcgtq_f32(a.v, b.v), a.v, b.v)};
+}
 inline Vec<float> abs(Vec<float> a) { return {vabsq_f32(a.v)}; }
-inline Vec<float> copysign(Vec<float> a, Vec<float> b) { return {vbslq_f32(vdupq_n_u32(uint32_t(1) << 31), b.v, a.v)}; }
+inline Vec<float> copysign(Vec<float> a, Vec<float> b) {
+  return {vbslq_f32(vdupq_n_u32(uint32_t(1) << 31), b.v, a.v)};
+}
 inline Mask<float> operator>=(Vec<float> a, Vec<float> b) { return {vcgeq_f32(a.v, b.v)}; }
 inline Mask<float> operator>(Vec<float> a, Vec<float> b) { return {vcgtq_f32(a.v, b.v)}; }
-inline Vec<float> select(Mask<float> mask, Vec<float> a, Vec<float> b) { return {vbslq_f32(mask.v, a.v, b.v)}; }
+inline Vec<float> select(Mask<float> mask, Vec<float> a, Vec<float> b) {
+  return {vbslq_f32(mask.v, a.v, b.v)};
+}
 inline Vec<float> shift_to_exponent(Vec<float> a) {
   return {vreinterpretq_f32_u32(vshlq_n_u32(vreinterpretq_u32_f32(a.v), 23))};
 }
@@ -82,13 +90,21 @@ inline Vec<double> operator-(Vec<double> a, Vec<double> b) { return {vsubq_f64(a
 inline Vec<double> operator*(Vec<double> a, Vec<double> b) { return {vmulq_f64(a.v, b.v)}; }
 inline Vec<double> operator/(Vec<double> a, Vec<double> b) { return {vdivq_f64(a.v, b.v)}; }
 inline Vec<double> sqrt(Vec<double> a) { return {vsqrtq_f64(a.v)}; }
-inline Vec<double> fma(Vec<double> a, Vec<double> b, Vec<double> c) { return {vfmaq_f64(c.v, a.v, b.v)}; }
-inline Vec<double> max(Vec<double> a, Vec<double> b) { return {vbslq_f64(vcgtq_f64(a.v, b.v), a.v, b.v)}; }
+inline Vec<double> fma(Vec<double> a, Vec<double> b, Vec<double> c) {
+  return {vfmaq_f64(c.v, a.v, b.v)};
+}
+inline Vec<double> max(Vec<double> a, Vec<double> b) {
+  return {vbslq_f64(vcgtq_f64(a.v, b.v), a.v, b.v)};
+}
 inline Vec<double> abs(Vec<double> a) { return {vabsq_f64(a.v)}; }
-inline Vec<double> copysign(Vec<double> a, Vec<double> b) { return {vbslq_f64(vdupq_n_u64(uint64_t(1) << 63), b.v, a.v)}; }
+inline Vec<double> copysign(Vec<double> a, Vec<double> b) {
+  return {vbslq_f64(vdupq_n_u64(uint64_t(1) << 63), b.v, a.v)};
+}
 inline Mask<double> operator>=(Vec<double> a, Vec<double> b) { return {vcgeq_f64(a.v, b.v)}; }
 inline Mask<double> operator>(Vec<double> a, Vec<double> b) { return {vcgtq_f64(a.v, b.v)}; }
-inline Vec<double> select(Mask<double> mask, Vec<double> a, Vec<double> b) { return {vbslq_f64(mask.v, a.v, b.v)}; }
+inline Vec<double> select(Mask<double> mask, Vec<double> a, Vec<double> b) {
+  return {vbslq_f64(mask.v, a.v, b.v)};
+}
 inline Vec<double> shift_to_exponent(Vec<double> a) {
   return {vreinterpretq_f64_u64(vshlq_n_u64(vreinterpretq_u64_f64(a.v), 52))};
 }
