@@ -167,10 +167,11 @@ class Recurrent(Layer):
         """
         call = self._check(x, state, lengths)
         # States are small and their buffers often used again: the pullback keeps its own.
-        h0, c0, own_lengths = (
-            None if array is None else array.copy() for array in (call.h0, call.c0, call.lengths)
-        )
-        call = call._replace(h0=h0, c0=c0, lengths=own_lengths)
+        own: Any = {
+            name: None if getattr(call, name) is None else getattr(call, name).copy()
+            for name in ("h0", "c0", "lengths")
+        }
+        call = call._replace(**own)
         y, h, c, tapes, masks = self._forward(call, training=True)
         result = self._give(y, h, c, call.unbatched)
         result[0].flags.writeable = False
@@ -324,8 +325,10 @@ class Recurrent(Layer):
             arrays: list[Any] = [None if p is None else p._array for p in parameters]
             kind = self._kind()
             cells = tuple(
-                _core.pack_cell(kind, *arrays[4 * d : 4 * d + 4], training=training)
-                for d in range(self._directions)
+                _core.pack_cell(kind, w_ih, w_hh, b_ih, b_hh, training)
+                for w_ih, w_hh, b_ih, b_hh in (
+                    arrays[4 * d : 4 * d + 4] for d in range(self._directions)
+                )
             )
             self._cells[layer] = (key, cells)
         return cells
