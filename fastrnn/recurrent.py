@@ -171,6 +171,8 @@ class Recurrent(Layer):
             name: None if getattr(call, name) is None else getattr(call, name).copy()
             for name in ("h0", "c0", "lengths")
         }
+        if call.x.ndim == 2:  # token ids were checked: they must stay as they are
+            own["x"] = call.x.copy()
         call = call._replace(**own)
         y, h, c, tapes, masks = self._forward(call, training=True)
         result = self._give(y, h, c, call.unbatched)

@@ -150,7 +150,7 @@ void sgd_step_(const py::array& param, const py::array& grad, const py::object& 
                                 const_values<Real>(grad, n, "grad"),
                                 Real(lr),
                                 Real(momentum),
-                                Real(dampening),
+                                Real(1 - dampening),
                                 Real(weight_decay),
                                 nesterov,
                                 first};
@@ -174,6 +174,7 @@ void rmsprop_step_(const py::array& param, const py::array& grad, const py::obje
                                     const_values<Real>(grad, n, "grad"),
                                     Real(lr),
                                     Real(alpha),
+                                    Real(1 - alpha),
                                     Real(eps),
                                     Real(weight_decay),
                                     Real(momentum)};
@@ -194,8 +195,9 @@ void adam_step_(const py::array& param, const py::array& grad, const py::array& 
                                  values<Real>(exp_avg, n, "exp_avg"),
                                  values<Real>(exp_avg_sq, n, "exp_avg_sq"),
                                  const_values<Real>(grad, n, "grad"),
-                                 Real(beta1),
+                                 Real(1 - beta1),
                                  Real(beta2),
+                                 Real(1 - beta2),
                                  Real(eps),
                                  Real(decoupled ? 0 : weight_decay),
                                  Real(lr / bias1),

@@ -40,8 +40,7 @@ void sgd(const SgdStep<Real>& s) {
     if (s.momentum_buffer) {
       Vec<Real> buffer = grad;
       if (!s.first)
-        buffer = fma(set1(s.momentum), get(s.momentum_buffer + at, count),
-                     set1(Real(1) - s.dampening) * grad);
+        buffer = fma(set1(s.momentum), get(s.momentum_buffer + at, count), set1(s.fresh) * grad);
       put(s.momentum_buffer + at, buffer, count);
       grad = s.nesterov ? fma(set1(s.momentum), buffer, grad) : buffer;
     }
@@ -52,7 +51,7 @@ void sgd(const SgdStep<Real>& s) {
 // Tieleman & Hinton 2012; centred: Graves 2013, eq. 38-45.
 template <class Real>
 void rmsprop(const RmspropStep<Real>& s) {
-  const Vec<Real> alpha = set1(s.alpha), rest = set1(Real(1) - s.alpha), zero = set1(Real(0));
+  const Vec<Real> alpha = set1(s.alpha), rest = set1(s.rest), zero = set1(Real(0));
   for_each_chunk<Real>(s.n, [&](Index at, Index count) {
     const Vec<Real> param = get(s.param + at, count);
     const Vec<Real> grad = fma(set1(s.weight_decay), param, get(s.grad + at, count));
@@ -78,7 +77,7 @@ void rmsprop(const RmspropStep<Real>& s) {
 // Hutter 2019, algorithm 2) and 1 otherwise; `root_correction` = sqrt(1 - beta2^step).
 template <class Real>
 void adam(const AdamStep<Real>& s) {
-  const Vec<Real> rest1 = set1(Real(1) - s.beta1), rest2 = set1(Real(1) - s.beta2);
+  const Vec<Real> rest1 = set1(s.rest1), rest2 = set1(s.rest2);
   for_each_chunk<Real>(s.n, [&](Index at, Index count) {
     const Vec<Real> param = get(s.param + at, count) * set1(s.decay);
     const Vec<Real> grad = fma(set1(s.weight_decay), param, get(s.grad + at, count));
