@@ -16,7 +16,7 @@ for name, derandomize in (("developer", False), ("ci", True)):
     hypothesis.settings.register_profile(
         name,
         deadline=None,
-        max_examples=30,
+        max_examples=25,
         derandomize=derandomize,
         suppress_health_check=[hypothesis.HealthCheck.too_slow],
     )
