@@ -1,6 +1,6 @@
 // One step of each cell: gates and state, forward, and directly below it backward. Elementwise over
 // units and vectorised along them; the products around a step are in gemm-inl.h. Limit: the
-// exponentials, about 14 operations each, and the divisions, which Ratio halves.
+// exponentials, about 14 operations each, and the divisions, one for a product of two gates.
 #pragma once
 
 #include "kernels/kernels.h"
@@ -22,12 +22,14 @@ struct Part {
   Vec<Real> get(const Real* row) const { return load(row + unit, count); }
   void set(Real* row, Vec<Real> a) const { store(row + unit, a, count); }
 };
+// Calls body(at) for each vector of units [begin, end) of `hidden`.
 template <class Real, class Body>
-inline void at_unit(Index unit, Index hidden, Body body) {
-  if (unit + Vec<Real>::lanes <= hidden)
-    body(Whole<Real>{unit});
-  else if (unit < hidden)
-    body(Part<Real>{unit, hidden - unit});
+inline void for_units(Index begin, Index end, Index hidden, Body body) {
+  constexpr Index lanes = Vec<Real>::lanes;
+  if (end > hidden) end = hidden;
+  Index unit = begin;
+  for (; unit + lanes <= end; unit += lanes) body(Whole<Real>{unit});
+  if (unit < end) body(Part<Real>{unit, end - unit});
 }
 
 template <class Real>
@@ -45,19 +47,25 @@ inline Vec<Real> tanh_slope(Vec<Real> y) {
   return fma(set1(Real(0)) - y, y, set1(Real(1)));
 }
 
-// Calls body(row, at, z of the group) for each row and each vector of its units.
-template <class Real, class Body>
-inline void for_each_group(const CellForward<Real>& s, Index group_values_, Body body) {
-  for (Index row = 0; row < s.rows; ++row)
-    for (Index group = s.group_begin; group < s.group_end; ++group)
-      at_unit<Real>(group * Vec<Real>::lanes, s.hidden,
-                    [&](auto at) { body(row, at, s.z[row] + group * group_values_); });
+// For each row calls row_body(row) once, and what it returns for each vector of the row's units: as
+// (at, z of the group) and (at). A row's pointers are read once: the compiler cannot know that a
+// store into the row leaves the arrays of pointers alone. Where several bodies are given, each takes
+// all of a row before the next: a gate that waits for another is better apart, as a processor does
+// not look far enough ahead in one long chain of operations to begin with the next vector.
+template <class Real, class... RowBodies>
+inline void for_each_group(const CellForward<Real>& s, Index group_values_,
+                           RowBodies... row_bodies) {
+  constexpr Index lanes = Vec<Real>::lanes;
+  const auto pass = [&](Real* z, auto body) {
+    for_units<Real>(s.group_begin * lanes, s.group_end * lanes, s.hidden,
+                    [=](auto at) { body(at, z + at.unit / lanes * group_values_); });
+  };
+  for (Index row = 0; row < s.rows; ++row) (pass(s.z[row], row_bodies(row)), ...);
 }
-template <class Real, class Body>
-inline void for_each_vector(const CellBackward<Real>& s, Body body) {
+template <class Real, class RowBody>
+inline void for_each_vector(const CellBackward<Real>& s, RowBody row_body) {
   for (Index row = 0; row < s.rows; ++row)
-    for (Index unit = s.unit_begin; unit < s.unit_end; unit += Vec<Real>::lanes)
-      at_unit<Real>(unit, s.hidden, [&](auto at) { body(row, at); });
+    for_units<Real>(s.unit_begin, s.unit_end, s.hidden, row_body(row));
 }
 
 // LSTM (Hochreiter & Schmidhuber 1997; forget gate: Gers, Schmidhuber & Cummins 2000):
@@ -66,39 +74,51 @@ template <class Real>
 void lstm_forward(const CellForward<Real>& s) {
   constexpr int lanes = Vec<Real>::lanes;
   const Index H = s.hidden;
-  for_each_group(s, group_values(CellKind::lstm, lanes), [&](Index row, auto at, Real* z) {
-    const Ratio<Real> i = sigmoid(load(z)), f = sigmoid(load(z + lanes));
-    const Ratio<Real> g = tanh(load(z + 2 * lanes)), o = sigmoid(load(z + 3 * lanes));
-    const Vec<Real> forget = value(f);
-    const Vec<Real> c = fma(forget, at.get(s.c[row]), product(i, g));
-    at.set(s.c[row], c);
-    at.set(s.h[row], product(o, tanh(c)));
-    if (s.cache) {
-      Real* cache = s.cache[row];
-      at.set(cache, value(i));
-      at.set(cache + H, forget);
-      at.set(cache + 2 * H, value(g));
-      at.set(cache + 3 * H, value(o));
-      at.set(cache + 4 * H, c);
-    }
-  });
+  const auto cell = [&](Index row) {
+    Real *const c_row = s.c[row], *const cache = s.cache ? s.cache[row] : nullptr;
+    return [=](auto at, Real* z) {
+      const Logistic<Real> i = sigmoid(load(z)), f = sigmoid(load(z + lanes));
+      const Tangent<Real> g = tanh(load(z + 2 * lanes));
+      const Vec<Real> forget = value(f);
+      const Vec<Real> c = fma(forget, at.get(c_row), product(i, g));
+      at.set(c_row, c);
+      if (cache) {
+        at.set(cache, value(i));
+        at.set(cache + H, forget);
+        at.set(cache + 2 * H, value(g));
+        at.set(cache + 4 * H, c);
+      }
+    };
+  };
+  const auto output = [&](Index row) {
+    const Real* const c = s.c[row];
+    Real *const h = s.h[row], *const cache = s.cache ? s.cache[row] : nullptr;
+    return [=](auto at, const Real* z) {
+      const Logistic<Real> o = sigmoid(load(z + 3 * lanes));
+      at.set(h, product(o, tanh(at.get(c))));
+      if (cache) at.set(cache + 3 * H, value(o));
+    };
+  };
+  for_each_group(s, group_values(CellKind::lstm, lanes), cell, output);
 }
 
 template <class Real>
 void lstm_backward(const CellBackward<Real>& s) {
   const Index H = s.hidden;
-  for_each_vector(s, [&](Index row, auto at) {
-    const Real* cache = s.cache[row];
-    const Vec<Real> i = at.get(cache), f = at.get(cache + H), g = at.get(cache + 2 * H);
-    const Vec<Real> o = at.get(cache + 3 * H), tanh_c = value(tanh(at.get(cache + 4 * H)));
-    const Vec<Real> d_h = at.get(s.d_h[row]) + at.get(s.d_y[row]);
-    const Vec<Real> d_c = fma(d_h * o, tanh_slope(tanh_c), at.get(s.d_c[row]));
-    Real* d_z = s.d_z[row];
-    at.set(d_z, d_c * g * sigmoid_slope(i));
-    at.set(d_z + H, d_c * at.get(s.c_prev[row]) * sigmoid_slope(f));
-    at.set(d_z + 2 * H, d_c * i * tanh_slope(g));
-    at.set(d_z + 3 * H, d_h * tanh_c * sigmoid_slope(o));
-    at.set(s.d_c[row], d_c * f);
+  for_each_vector(s, [&](Index row) {
+    const Real *const cache = s.cache[row], *const c_prev = s.c_prev[row], *const d_y = s.d_y[row];
+    Real *const d_h_row = s.d_h[row], *const d_c_row = s.d_c[row], *const d_z = s.d_z[row];
+    return [=](auto at) {
+      const Vec<Real> i = at.get(cache), f = at.get(cache + H), g = at.get(cache + 2 * H);
+      const Vec<Real> o = at.get(cache + 3 * H), tanh_c = value(tanh(at.get(cache + 4 * H)));
+      const Vec<Real> d_h = at.get(d_h_row) + at.get(d_y);
+      const Vec<Real> d_c = fma(d_h * o, tanh_slope(tanh_c), at.get(d_c_row));
+      at.set(d_z, d_c * g * sigmoid_slope(i));
+      at.set(d_z + H, d_c * at.get(c_prev) * sigmoid_slope(f));
+      at.set(d_z + 2 * H, d_c * i * tanh_slope(g));
+      at.set(d_z + 3 * H, d_h * tanh_c * sigmoid_slope(o));
+      at.set(d_c_row, d_c * f);
+    };
   });
 }
 
@@ -108,37 +128,49 @@ template <class Real>
 void gru_forward(const CellForward<Real>& s) {
   constexpr int lanes = Vec<Real>::lanes;
   const Index H = s.hidden;
-  for_each_group(s, group_values(CellKind::gru, lanes), [&](Index row, auto at, Real* z) {
-    const Vec<Real> reset = value(sigmoid(load(z + lanes)));
-    const Vec<Real> update = value(sigmoid(load(z + 2 * lanes)));
-    const Vec<Real> n_h = load(z + 3 * lanes);
-    const Vec<Real> n = value(tanh(fma(reset, n_h, load(z))));
-    at.set(s.h[row], fma(update, at.get(s.h_prev[row]) - n, n));
-    if (s.cache) {
-      Real* cache = s.cache[row];
-      at.set(cache, reset);
-      at.set(cache + H, update);
-      at.set(cache + 2 * H, n);
-      at.set(cache + 3 * H, n_h);
-    }
-  });
+  const auto reset = [&](Index row) {
+    Real* const cache = s.cache ? s.cache[row] : nullptr;
+    return [=](auto at, Real* z) {
+      const Vec<Real> r = value(sigmoid(load(z + lanes))), n_h = load(z + 3 * lanes);
+      store(z, fma(r, n_h, load(z)));
+      if (cache) {
+        at.set(cache, r);
+        at.set(cache + 3 * H, n_h);
+      }
+    };
+  };
+  const auto output = [&](Index row) {
+    const Real* const h_prev = s.h_prev[row];
+    Real *const h = s.h[row], *const cache = s.cache ? s.cache[row] : nullptr;
+    return [=](auto at, const Real* z) {
+      const Vec<Real> update = value(sigmoid(load(z + 2 * lanes))), n = value(tanh(load(z)));
+      at.set(h, fma(update, at.get(h_prev) - n, n));
+      if (cache) {
+        at.set(cache + H, update);
+        at.set(cache + 2 * H, n);
+      }
+    };
+  };
+  for_each_group(s, group_values(CellKind::gru, lanes), reset, output);
 }
 
 template <class Real>
 void gru_backward(const CellBackward<Real>& s) {
   const Index H = s.hidden;
-  for_each_vector(s, [&](Index row, auto at) {
-    const Real* cache = s.cache[row];
-    const Vec<Real> reset = at.get(cache), update = at.get(cache + H);
-    const Vec<Real> n = at.get(cache + 2 * H), n_h = at.get(cache + 3 * H);
-    const Vec<Real> d_h = at.get(s.d_h[row]) + at.get(s.d_y[row]);
-    const Vec<Real> d_n = d_h * one_minus(update) * tanh_slope(n);
-    Real* d_z = s.d_z[row];
-    at.set(d_z, d_n);
-    at.set(d_z + H, d_n * n_h * sigmoid_slope(reset));
-    at.set(d_z + 2 * H, d_h * (at.get(s.h_prev[row]) - n) * sigmoid_slope(update));
-    at.set(d_z + 3 * H, d_n * reset);
-    at.set(s.d_h[row], d_h * update);
+  for_each_vector(s, [&](Index row) {
+    const Real *const cache = s.cache[row], *const h_prev = s.h_prev[row], *const d_y = s.d_y[row];
+    Real *const d_h_row = s.d_h[row], *const d_z = s.d_z[row];
+    return [=](auto at) {
+      const Vec<Real> reset = at.get(cache), update = at.get(cache + H);
+      const Vec<Real> n = at.get(cache + 2 * H), n_h = at.get(cache + 3 * H);
+      const Vec<Real> d_h = at.get(d_h_row) + at.get(d_y);
+      const Vec<Real> d_n = d_h * one_minus(update) * tanh_slope(n);
+      at.set(d_z, d_n);
+      at.set(d_z + H, d_n * n_h * sigmoid_slope(reset));
+      at.set(d_z + 2 * H, d_h * (at.get(h_prev) - n) * sigmoid_slope(update));
+      at.set(d_z + 3 * H, d_n * reset);
+      at.set(d_h_row, d_h * update);
+    };
   });
 }
 
@@ -147,53 +179,65 @@ void gru_backward(const CellBackward<Real>& s) {
 template <class Real>
 void gru_before_forward_reset(const CellForward<Real>& s) {
   constexpr int lanes = Vec<Real>::lanes;
-  for_each_group(s, group_values(CellKind::gru_reset_before, lanes),
-                 [&](Index row, auto at, Real* z) {
-                   const Vec<Real> reset = value(sigmoid(load(z + lanes)));
-                   at.set(s.reset_h[row], reset * at.get(s.h_prev[row]));
-                   if (s.cache) at.set(s.cache[row], reset);
-                 });
+  for_each_group(s, group_values(CellKind::gru_reset_before, lanes), [&](Index row) {
+    const Real* const h_prev = s.h_prev[row];
+    Real *const reset_h = s.reset_h[row], *const cache = s.cache ? s.cache[row] : nullptr;
+    return [=](auto at, const Real* z) {
+      const Vec<Real> reset = value(sigmoid(load(z + lanes)));
+      at.set(reset_h, reset * at.get(h_prev));
+      if (cache) at.set(cache, reset);
+    };
+  });
 }
 
 template <class Real>
 void gru_before_forward(const CellForward<Real>& s) {
   constexpr int lanes = Vec<Real>::lanes;
   const Index H = s.hidden;
-  for_each_group(s, group_values(CellKind::gru_reset_before, lanes),
-                 [&](Index row, auto at, Real* z) {
-                   const Vec<Real> update = value(sigmoid(load(z + 2 * lanes)));
-                   const Vec<Real> n = value(tanh(load(z)));
-                   at.set(s.h[row], fma(update, at.get(s.h_prev[row]) - n, n));
-                   if (s.cache) {
-                     at.set(s.cache[row] + H, update);
-                     at.set(s.cache[row] + 2 * H, n);
-                   }
-                 });
+  for_each_group(s, group_values(CellKind::gru_reset_before, lanes), [&](Index row) {
+    const Real* const h_prev = s.h_prev[row];
+    Real *const h = s.h[row], *const cache = s.cache ? s.cache[row] : nullptr;
+    return [=](auto at, const Real* z) {
+      const Vec<Real> update = value(sigmoid(load(z + 2 * lanes))), n = value(tanh(load(z)));
+      at.set(h, fma(update, at.get(h_prev) - n, n));
+      if (cache) {
+        at.set(cache + H, update);
+        at.set(cache + 2 * H, n);
+      }
+    };
+  });
 }
 
 template <class Real>
 void gru_before_backward(const CellBackward<Real>& s) {
   const Index H = s.hidden;
-  for_each_vector(s, [&](Index row, auto at) {
-    const Real* cache = s.cache[row];
-    const Vec<Real> update = at.get(cache + H), n = at.get(cache + 2 * H);
-    const Vec<Real> d_h = at.get(s.d_h[row]) + at.get(s.d_y[row]);
-    Real* d_z = s.d_z[row];
-    at.set(d_z, d_h * one_minus(update) * tanh_slope(n));
-    at.set(d_z + 2 * H, d_h * (at.get(s.h_prev[row]) - n) * sigmoid_slope(update));
-    at.set(s.d_h[row], d_h * update);
+  for_each_vector(s, [&](Index row) {
+    const Real *const cache = s.cache[row], *const h_prev = s.h_prev[row], *const d_y = s.d_y[row];
+    Real *const d_h_row = s.d_h[row], *const d_z = s.d_z[row];
+    return [=](auto at) {
+      const Vec<Real> update = at.get(cache + H), n = at.get(cache + 2 * H);
+      const Vec<Real> d_h = at.get(d_h_row) + at.get(d_y);
+      at.set(d_z, d_h * one_minus(update) * tanh_slope(n));
+      at.set(d_z + 2 * H, d_h * (at.get(h_prev) - n) * sigmoid_slope(update));
+      at.set(d_h_row, d_h * update);
+    };
   });
 }
 
 template <class Real>
 void gru_before_backward_reset(const CellBackward<Real>& s) {
   const Index H = s.hidden;
-  for_each_vector(s, [&](Index row, auto at) {
-    const Vec<Real> reset = at.get(s.cache[row]), h_prev = at.get(s.h_prev[row]);
-    const Vec<Real> d_reset_h = at.get(s.d_reset_h[row]);
-    at.set(s.d_z[row] + H, d_reset_h * h_prev * sigmoid_slope(reset));
-    at.set(s.d_z[row] + 3 * H, reset * h_prev);
-    at.set(s.d_h[row], fma(d_reset_h, reset, at.get(s.d_h[row])));
+  for_each_vector(s, [&](Index row) {
+    const Real *const cache = s.cache[row], *const h_prev_row = s.h_prev[row];
+    const Real* const d_reset_h_row = s.d_reset_h[row];
+    Real *const d_h = s.d_h[row], *const d_z = s.d_z[row];
+    return [=](auto at) {
+      const Vec<Real> reset = at.get(cache), h_prev = at.get(h_prev_row);
+      const Vec<Real> d_reset_h = at.get(d_reset_h_row);
+      at.set(d_z + H, d_reset_h * h_prev * sigmoid_slope(reset));
+      at.set(d_z + 3 * H, reset * h_prev);
+      at.set(d_h, fma(d_reset_h, reset, at.get(d_h)));
+    };
   });
 }
 
@@ -222,18 +266,22 @@ struct Relu {
 
 template <class Real, class Activation>
 void rnn_forward(const CellForward<Real>& s) {
-  constexpr int lanes = Vec<Real>::lanes;
-  for (Index row = 0; row < s.rows; ++row)
-    for (Index unit = s.group_begin * 2 * lanes; unit < s.group_end * 2 * lanes; unit += lanes)
-      at_unit<Real>(unit, s.hidden,
-                    [&](auto at) { at.set(s.h[row], Activation::apply(load(s.z[row] + unit))); });
+  constexpr int units = group_units(CellKind::rnn_tanh, Vec<Real>::lanes);
+  for (Index row = 0; row < s.rows; ++row) {
+    const Real* const z = s.z[row];
+    Real* const h = s.h[row];
+    for_units<Real>(s.group_begin * units, s.group_end * units, s.hidden,
+                    [=](auto at) { at.set(h, Activation::apply(load(z + at.unit))); });
+  }
 }
 
 template <class Real, class Activation>
 void rnn_backward(const CellBackward<Real>& s) {
-  for_each_vector(s, [&](Index row, auto at) {
-    const Vec<Real> d_h = at.get(s.d_h[row]) + at.get(s.d_y[row]);
-    at.set(s.d_z[row], d_h * Activation::slope(at.get(s.h[row])));
+  for_each_vector(s, [&](Index row) {
+    const Real *const h = s.h[row], *const d_y = s.d_y[row], *const d_h = s.d_h[row];
+    Real* const d_z = s.d_z[row];
+    return
+        [=](auto at) { at.set(d_z, (at.get(d_h) + at.get(d_y)) * Activation::slope(at.get(h))); };
   });
 }
 

@@ -53,9 +53,11 @@ inline Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) {
   return {_mm256_fmadd_ps(a.v, b.v, c.v)};
 }
 inline Vec<float> max(Vec<float> a, Vec<float> b) { return {_mm256_max_ps(a.v, b.v)}; }
-inline Vec<float> abs(Vec<float> a) { return {_mm256_andnot_ps(_mm256_set1_ps(-0.0f), a.v)}; }
+inline Vec<float> min(Vec<float> a, Vec<float> b) { return {_mm256_min_ps(a.v, b.v)}; }
+inline Vec<float> negative_abs(Vec<float> a) { return {_mm256_or_ps(_mm256_set1_ps(-0.0f), a.v)}; }
 inline Vec<float> copysign(Vec<float> a, Vec<float> b) {
-  return {_mm256_or_ps(abs(a).v, _mm256_and_ps(_mm256_set1_ps(-0.0f), b.v))};
+  const __m256 sign = _mm256_set1_ps(-0.0f);
+  return {_mm256_or_ps(_mm256_andnot_ps(sign, a.v), _mm256_and_ps(sign, b.v))};
 }
 inline Mask<float> operator>=(Vec<float> a, Vec<float> b) {
   return {_mm256_cmp_ps(a.v, b.v, _CMP_GE_OQ)};
@@ -88,9 +90,11 @@ inline Vec<double> fma(Vec<double> a, Vec<double> b, Vec<double> c) {
   return {_mm256_fmadd_pd(a.v, b.v, c.v)};
 }
 inline Vec<double> max(Vec<double> a, Vec<double> b) { return {_mm256_max_pd(a.v, b.v)}; }
-inline Vec<double> abs(Vec<double> a) { return {_mm256_andnot_pd(_mm256_set1_pd(-0.0), a.v)}; }
+inline Vec<double> min(Vec<double> a, Vec<double> b) { return {_mm256_min_pd(a.v, b.v)}; }
+inline Vec<double> negative_abs(Vec<double> a) { return {_mm256_or_pd(_mm256_set1_pd(-0.0), a.v)}; }
 inline Vec<double> copysign(Vec<double> a, Vec<double> b) {
-  return {_mm256_or_pd(abs(a).v, _mm256_and_pd(_mm256_set1_pd(-0.0), b.v))};
+  const __m256d sign = _mm256_set1_pd(-0.0);
+  return {_mm256_or_pd(_mm256_andnot_pd(sign, a.v), _mm256_and_pd(sign, b.v))};
 }
 inline Mask<double> operator>=(Vec<double> a, Vec<double> b) {
   return {_mm256_cmp_pd(a.v, b.v, _CMP_GE_OQ)};

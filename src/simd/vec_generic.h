@@ -9,7 +9,8 @@
 //   a + b, a - b, a * b, a / b, sqrt(a)   IEEE 754, each rounded once
 //   fma(a, b, c)                a * b + c, rounded once
 //   max(a, b)                   a > b ? a : b, so b where either is NaN
-//   abs(a), copysign(a, b)      on the sign bit alone, NaN included
+//   min(a, b)                   a < b ? a : b, likewise
+//   negative_abs(a), copysign(a, b)   on the sign bit alone, NaN included
 //   a >= b, a > b -> Mask; select(mask, a, b)   a where true; a comparison with NaN is false
 //   shift_to_exponent(a)        the bits of a moved left by the mantissa's width (see math-inl.h)
 #pragma once
@@ -116,8 +117,12 @@ inline Vec<Real> max(Vec<Real> a, Vec<Real> b) {
   return each_lane<Real>([&](int i) { return a.v[i] > b.v[i] ? a.v[i] : b.v[i]; });
 }
 template <class Real>
-inline Vec<Real> abs(Vec<Real> a) {
-  return each_lane<Real>([&](int i) { return std::fabs(a.v[i]); });
+inline Vec<Real> min(Vec<Real> a, Vec<Real> b) {
+  return each_lane<Real>([&](int i) { return a.v[i] < b.v[i] ? a.v[i] : b.v[i]; });
+}
+template <class Real>
+inline Vec<Real> negative_abs(Vec<Real> a) {
+  return each_lane<Real>([&](int i) { return -std::fabs(a.v[i]); });
 }
 template <class Real>
 inline Vec<Real> copysign(Vec<Real> a, Vec<Real> b) {

@@ -59,7 +59,10 @@ inline Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) {
 inline Vec<float> max(Vec<float> a, Vec<float> b) {
   return {vbslq_f32(vcgtq_f32(a.v, b.v), a.v, b.v)};
 }
-inline Vec<float> abs(Vec<float> a) { return {vabsq_f32(a.v)}; }
+inline Vec<float> min(Vec<float> a, Vec<float> b) {
+  return {vbslq_f32(vcltq_f32(a.v, b.v), a.v, b.v)};
+}
+inline Vec<float> negative_abs(Vec<float> a) { return {vnegq_f32(vabsq_f32(a.v))}; }
 inline Vec<float> copysign(Vec<float> a, Vec<float> b) {
   return {vbslq_f32(vdupq_n_u32(uint32_t(1) << 31), b.v, a.v)};
 }
@@ -96,7 +99,10 @@ inline Vec<double> fma(Vec<double> a, Vec<double> b, Vec<double> c) {
 inline Vec<double> max(Vec<double> a, Vec<double> b) {
   return {vbslq_f64(vcgtq_f64(a.v, b.v), a.v, b.v)};
 }
-inline Vec<double> abs(Vec<double> a) { return {vabsq_f64(a.v)}; }
+inline Vec<double> min(Vec<double> a, Vec<double> b) {
+  return {vbslq_f64(vcltq_f64(a.v, b.v), a.v, b.v)};
+}
+inline Vec<double> negative_abs(Vec<double> a) { return {vnegq_f64(vabsq_f64(a.v))}; }
 inline Vec<double> copysign(Vec<double> a, Vec<double> b) {
   return {vbslq_f64(vdupq_n_u64(uint64_t(1) << 63), b.v, a.v)};
 }
