@@ -1,13 +1,14 @@
 // Matrix products with the canonical order of kernels.h.
 //
-// The tile: Rows x (Panels * Width) accumulators stay in registers over k; per k it loads
-// Panels * Width vectors of packed weights once, broadcasts Rows values and does their product.
-// AVX2: 3 x 4, 4 x 3, 6 x 2 (12 of 16 registers); AVX-512 and NEON: 6 x 4, 8 x 3, 12 x 2 (24 of 32).
+// The tile: Rows x Columns accumulators stay in registers over k; per k it loads Columns vectors of
+// packed weights once, broadcasts Rows values and does their product.
+// AVX2: 6 x 2, 4 x 3 (12 of 16 registers); AVX-512 and NEON: 12 x 2, 8 x 3 (24 of 32).
 // Limit: the two FMA units, as loads are at most 2/3 of the FMAs. With few rows the limit is the
 // bandwidth of the level that holds the weights; several panels then run together so that there
 // are enough independent accumulators to hide the latency of an FMA (4 cycles x 2 units).
 #pragma once
 
+#include <cstring>
 #include <utility>
 
 #include "kernels/kernels.h"
@@ -16,126 +17,175 @@ namespace fastrnn {
 namespace FASTRNN_TARGET {
 namespace {
 
-// The accumulators of a tile to or from c: whole vectors, or only `valid` columns of the panels.
-template <class Real, int Rows, int Panels, int Width, class Move>
-inline void for_tile(const Product<Real>& p, Index row, Index panel, Move move) {
-  constexpr int lanes = Vec<Real>::lanes;
-  const Index valid = p.columns - panel * Width * lanes, at = p.c_offset + panel * p.c_stride;
-  const auto each = [&](auto count) {
-    for (int r = 0; r < Rows; ++r)
-      for (int j = 0; j < Panels * Width; ++j) {
-        Real* c = p.c[row + r] + at + (j / Width) * p.c_stride + (j % Width) * lanes;
-        move(c, r, j, count(j));
-      }
-  };
-  if (valid >= Panels * Width * lanes)
-    each([](int) { return Index(lanes); });
-  else
-    each([valid](int j) { return valid - j * lanes; });
+// Calls f(0), ..., f(N - 1), each with a constant of its own type: an array indexed by these alone
+// stays in registers. (A loop is unrolled too late for that: GCC then keeps accumulators on the stack
+// around the loop over k, which cost a tile 200 cycles.)
+template <class F, int... I>
+inline __attribute__((always_inline)) void unroll(F f, std::integer_sequence<int, I...>) {
+  (f(std::integral_constant<int, I>()), ...);
+}
+template <int N, class F>
+inline __attribute__((always_inline)) void unroll(F f) {
+  unroll(f, std::make_integer_sequence<int, N>());
 }
 
-template <class Real, int Rows, int Panels, int Width>
-void tile(const Product<Real>& p, Index row, Index panel, Index k_begin, Index k_end) {
-  using V = Vec<Real>;
-  constexpr Index panel_values = Width * V::lanes;
-  const Index panel_size = p.depth * panel_values;
-  const Real* w = p.weights + panel * panel_size + k_begin * panel_values;
-  const Real* a[Rows];
-  for (int r = 0; r < Rows; ++r) a[r] = p.a[row + r] + p.a_offset;
+// The first `count` lanes of a vector in memory: all, some or none.
+template <class Real>
+inline Vec<Real> load_some(const Real* p, Index count) {
+  return count >= Vec<Real>::lanes ? load(p) : count > 0 ? load(p, count) : set1(Real(0));
+}
+template <class Real>
+inline void store_some(Real* p, Vec<Real> a, Index count) {
+  if (count >= Vec<Real>::lanes)
+    store(p, a);
+  else if (count > 0)
+    store(p, a, count);
+}
 
-  V acc[Rows][Panels * Width];
-  if (k_begin == 0 && p.start != nullptr) {
-    for (int j = 0; j < Panels * Width; ++j) {
-      const V start = load(p.start + panel * panel_values + j * V::lanes);
-      for (int r = 0; r < Rows; ++r) acc[r][j] = start;
-    }
-  } else {
-    for_tile<Real, Rows, Panels, Width>(p, row, panel, [&](Real* c, int r, int j, Index count) {
-      acc[r][j] = count >= V::lanes ? load(c) : count > 0 ? load(c, count) : set1(Real(0));
-    });
-  }
-  // The shorter side of the tile waits in registers, the longer passes through one.
-  constexpr int columns = Panels * Width;
-  for (Index k = k_begin; k < k_end; ++k, w += panel_values) {
-    const auto weights = [&](int j) {
+// acc[r][j] += a[r][k] * w[k][j] for k in [0, depth). The shorter side of the tile waits in
+// registers, the longer passes through one.
+template <class Real, int Rows, int Columns, int Width>
+inline __attribute__((always_inline)) void accumulate(Vec<Real> (&acc)[Rows][Columns],
+                                                      const Real* const (&a)[Rows], const Real* w,
+                                                      Index panel_size, Index depth) {
+  using V = Vec<Real>;
+  for (Index k = 0; k < depth; ++k, w += Width * V::lanes) {
+    const auto weights = [=](int j) {
       return load(w + (j / Width) * panel_size + (j % Width) * V::lanes);
     };
-    if constexpr (Rows <= columns) {
+    if constexpr (Rows <= Columns) {
       V x[Rows];
-      for (int r = 0; r < Rows; ++r) x[r] = set1(a[r][k]);
-      for (int j = 0; j < columns; ++j) {
+      unroll<Rows>([&](auto r) { x[r] = set1(a[r][k]); });
+      unroll<Columns>([&](auto j) {
         const V b = weights(j);
-        for (int r = 0; r < Rows; ++r) acc[r][j] = fma(x[r], b, acc[r][j]);
-      }
+        unroll<Rows>([&](auto r) { acc[r][j] = fma(x[r], b, acc[r][j]); });
+      });
     } else {
-      V b[columns];
-      for (int j = 0; j < columns; ++j) b[j] = weights(j);
-      for (int r = 0; r < Rows; ++r) {
+      V b[Columns];
+      unroll<Columns>([&](auto j) { b[j] = weights(j); });
+      unroll<Rows>([&](auto r) {
         const V x = set1(a[r][k]);
-        for (int j = 0; j < columns; ++j) acc[r][j] = fma(x, b[j], acc[r][j]);
-      }
+        unroll<Columns>([&](auto j) { acc[r][j] = fma(x, b[j], acc[r][j]); });
+      });
     }
   }
-  for_tile<Real, Rows, Panels, Width>(p, row, panel, [&](Real* c, int r, int j, Index count) {
-    if (count >= V::lanes)
-      store(c, acc[r][j]);
-    else if (count > 0)
-      store(c, acc[r][j], count);
+}
+
+// The tile of panels [panel, panel + Columns / Width) and rows from `row` on.
+template <class Real, int Rows, int Columns, int Width, bool whole>
+inline void tile(const Product<Real>& p, Index panel, Index row, Index k_begin, Index k_end) {
+  using V = Vec<Real>;
+  constexpr int lanes = V::lanes;
+  const Index panel_values = Width * lanes, panel_size = p.depth * panel_values;
+  const Index first = panel * panel_values, left = p.columns - first;
+  const Index c_first = p.c_offset + panel * p.c_stride, c_stride = p.c_stride;
+  const Index k_offset = p.a_offset + k_begin;
+  const Real* const w = p.weights + panel * panel_size;
+  const Real* a[Rows];
+  Real* c[Rows];
+  unroll<Rows>([&](auto r) {
+    a[r] = p.a[row + r] + k_offset;
+    c[r] = p.c[row + r] + c_first;
+  });
+  const auto place = [&](int r, int j) {
+    return c[r] + (j / Width) * c_stride + j % Width * lanes;
+  };
+
+  V acc[Rows][Columns];
+  if (k_begin == 0 && p.start != nullptr) {
+    unroll<Columns>([&](auto j) {
+      const V start = load(p.start + first + j * lanes);
+      unroll<Rows>([&](auto r) { acc[r][j] = start; });
+    });
+  } else {
+    unroll<Rows>([&](auto r) {
+      unroll<Columns>([&](auto j) {
+        acc[r][j] = whole ? load(place(r, j)) : load_some(place(r, j), left - j * lanes);
+      });
+    });
+  }
+  accumulate<Real, Rows, Columns, Width>(acc, a, w + k_begin * panel_values, panel_size,
+                                         k_end - k_begin);
+  unroll<Rows>([&](auto r) {
+    unroll<Columns>([&](auto j) {
+      if (whole)
+        store(place(r, j), acc[r][j]);
+      else
+        store_some(place(r, j), acc[r][j], left - j * lanes);
+    });
   });
 }
 
-template <class Real>
-using Tile = void (*)(const Product<Real>&, Index row, Index panel, Index k_begin, Index k_end);
+// `count` tiles of that height, one below the other.
+template <class Real, int Rows, int Columns, int Width>
+void tiles(const Product<Real>& p, Index panel, Index row, Index count, Index k_begin,
+           Index k_end) {
+  const bool whole = (panel * Width + Columns) * Vec<Real>::lanes <= p.columns;
+  for (; count > 0; --count, row += Rows)
+    if (whole)
+      tile<Real, Rows, Columns, Width, true>(p, panel, row, k_begin, k_end);
+    else
+      tile<Real, Rows, Columns, Width, false>(p, panel, row, k_begin, k_end);
+}
 
-// The tile of that many rows and panels, or null where its accumulators do not fit.
-template <class Real, int Rows, int Panels, int Width>
+template <class Real>
+using Tile = void (*)(const Product<Real>&, Index panel, Index row, Index count, Index k_begin,
+                      Index k_end);
+
+// The tile of that many rows and vectors, or null where its accumulators do not fit.
+template <class Real, int Rows, int Columns, int Width>
 constexpr Tile<Real> tile_or_null() {
-  if constexpr (Rows * Panels * Width <= accumulators)
-    return tile<Real, Rows, Panels, Width>;
+  if constexpr (Rows * Columns <= accumulators)
+    return tiles<Real, Rows, Columns, Width>;
   else
     return nullptr;
 }
 
+// The tiles of one panel width: of 4, 2 or 1 panels.
 template <class Real, int Width>
 struct Tiles {
   // Taller tiles would spend the general registers on row pointers.
   static constexpr int max_rows = accumulators / Width < 12 ? accumulators / Width : 12;
-  Tile<Real> at[3][max_rows];  // 1, 2, 4 panels; 1 .. max_rows rows
+  static constexpr int sizes = 3;
+  static constexpr int panels[sizes] = {4, 2, 1};
+  Tile<Real> at[sizes][max_rows];  // the widest first; 1 .. max_rows rows
 
   template <int... R>
   static constexpr Tiles make(std::integer_sequence<int, R...>) {
-    return {{{tile_or_null<Real, R + 1, 1, Width>()...},
-             {tile_or_null<Real, R + 1, 2, Width>()...},
-             {tile_or_null<Real, R + 1, 4, Width>()...}}};
+    return {{{tile_or_null<Real, R + 1, panels[0] * Width, Width>()...},
+             {tile_or_null<Real, R + 1, panels[1] * Width, Width>()...},
+             {tile_or_null<Real, R + 1, panels[2] * Width, Width>()...}}};
+  }
+  // The widest that fits that many rows and panels.
+  int size_for(Index rows, Index panels_left) const {
+    int size = 0;
+    while (!at[size][rows - 1] || panels[size] > panels_left) ++size;
+    return size;
   }
 };
 
 template <class Real, int Width>
 void product(const Product<Real>& p) {
   using T = Tiles<Real, Width>;
-  static constexpr T tiles = T::make(std::make_integer_sequence<int, T::max_rows>());
+  static constexpr T table = T::make(std::make_integer_sequence<int, T::max_rows>());
   if (p.rows <= 0) return;
-  // Rows in tiles of nearly equal height: 25 = 7 x 3 + 2 x 2, not 8 x 3 + 1.
+  // Rows in tiles of nearly equal height: 25 = 5 x 5, not 4 x 6 + 1.
   const Index count = (p.rows + T::max_rows - 1) / T::max_rows;
   const Index height = p.rows / count, taller = p.rows % count;
-  const Index tallest = height + (taller > 0);
-  // With many tiles a block of one panel's weights stays in L2 while all rows pass over it. Smaller
-  // blocks that stay in L1 (8, 16, 32 KiB) lost 3 to 15 %: each block reloads all accumulators.
-  constexpr Index block = 65536 / (Width * Vec<Real>::lanes * static_cast<Index>(sizeof(Real)));
-  const Index step = count > 1 ? block : p.depth;
   for (Index panel = p.panel_begin; panel < p.panel_end;) {
-    int power = 2;  // as many panels together as there are and as fit
-    while (power > 0 && ((1 << power) > p.panel_end - panel || !tiles.at[power][tallest - 1]))
-      --power;
+    const int size = table.size_for(height + (taller > 0), p.panel_end - panel);
+    // With many tiles a block of weights stays in the nearest caches while all rows pass over it:
+    // 32 KiB did better than 16, which reload the accumulators more often, and than 64.
+    constexpr Index block_bytes = 32768;
+    const Index k_bytes = T::panels[size] * Width * Vec<Real>::lanes * Index(sizeof(Real));
+    const Index step = count > 1 ? block_bytes / k_bytes : p.depth;
     for (Index k = 0; k < p.depth; k += step) {
       const Index k_end = k + step < p.depth ? k + step : p.depth;
-      for (Index i = 0, row = 0; i < count; ++i) {
-        const Index rows = height + (i < taller);
-        tiles.at[power][rows - 1](p, row, panel, k, k_end);
-        row += rows;
-      }
+      const auto* tile = table.at[size];
+      if (taller > 0) tile[height](p, panel, 0, taller, k, k_end);
+      tile[height - 1](p, panel, taller * (height + 1), count - taller, k, k_end);
     }
-    panel += 1 << power;
+    panel += T::panels[size];
   }
 }
 
@@ -167,55 +217,74 @@ void pack_rows(const PackRows<Real>& p) {
   }
 }
 
-template <class Real, int Rows>
-void outer_tile(const OuterProduct<Real>& p, Index panel, Index m) {
-  using V = Vec<Real>;
-  constexpr Index panel_values = plain_width * V::lanes;
-  V acc[Rows][plain_width];
-  for (int r = 0; r < Rows; ++r)
-    for (int v = 0; v < plain_width; ++v) acc[r][v] = set1(Real(0));
-  const Real* b = p.packed + panel * p.depth * panel_values;
-  const Real* a = p.a + m;
-  for (Index k = 0; k < p.depth; ++k, a += p.a_stride, b += panel_values) {
-    V y[plain_width];
-    for (int v = 0; v < plain_width; ++v) y[v] = load(b + v * V::lanes);
-    for (int r = 0; r < Rows; ++r) {
-      const V x = set1(a[r]);
-      for (int v = 0; v < plain_width; ++v) acc[r][v] = fma(x, y[v], acc[r][v]);
+// Below that many rows a thread would wait for its loads more than it multiplies.
+constexpr int row_tile = accumulators / 4;
+
+constexpr int outer_rows = accumulators / plain_width;  // of a tile
+constexpr Index outer_span = 48;                        // rows of c that share a packed piece of a
+static_assert(outer_span % outer_rows == 0, "whole tiles");
+
+// Columns [m, m_end) of a as tiles [tile][k][outer_rows]: read where it lies, each of a tile's steps
+// would touch a cache line of its own, for every panel again.
+template <class Real>
+inline void pack_columns(const OuterProduct<Real>& p, Index m, Index m_end, Real* packed) {
+  for (; m < m_end; m += outer_rows) {
+    const Real* from = p.a + m;
+    if (m + outer_rows <= m_end) {
+      for (Index k = 0; k < p.depth; ++k, from += p.a_stride, packed += outer_rows)
+        std::memcpy(packed, from, sizeof(Real) * outer_rows);
+    } else {
+      for (Index k = 0; k < p.depth; ++k, from += p.a_stride)
+        for (Index r = 0; r < outer_rows; ++r) *packed++ = m + r < m_end ? from[r] : Real(0);
     }
   }
-  for (int r = 0; r < Rows; ++r)
-    for (int v = 0; v < plain_width; ++v) {
-      const Index column = panel * panel_values + v * V::lanes, left = p.columns - column;
-      Real* c = p.c + (m + r) * p.c_stride + column;
-      if (left >= V::lanes)
-        store(c, load(c) + acc[r][v]);
-      else if (left > 0)
-        store(c, load(c, left) + acc[r][v], left);
-    }
 }
 
+// One tile of c, the first `rows` of its rows.
 template <class Real>
-using OuterTile = void (*)(const OuterProduct<Real>&, Index panel, Index m);
+inline void outer_tile(const OuterSide<Real>& side, Index depth, const Real* a, Index panel,
+                       Index m, Index rows) {
+  using V = Vec<Real>;
+  constexpr Index panel_values = plain_width * V::lanes;
+  Real* const c = side.c + m * side.c_stride + panel * panel_values;
+  const Index c_stride = side.c_stride, left = side.columns - panel * panel_values;
+  // c may be far away: the sums take long enough to bring it.
+  for (Index r = 0; r < rows; ++r) __builtin_prefetch(c + r * c_stride, 1);
 
-template <class Real, int... R>
-constexpr OuterTile<Real> outer_tile_of(int rows, std::integer_sequence<int, R...>) {
-  constexpr OuterTile<Real> tiles[] = {outer_tile<Real, R + 1>...};
-  return tiles[rows - 1];
+  const Real* b = side.b + panel * depth * panel_values;
+  V acc[outer_rows][plain_width];
+  unroll<outer_rows>(
+      [&](auto r) { unroll<plain_width>([&](auto v) { acc[r][v] = set1(Real(0)); }); });
+  for (Index k = 0; k < depth; ++k, a += outer_rows, b += panel_values) {
+    V y[plain_width];
+    unroll<plain_width>([&](auto v) { y[v] = load(b + v * V::lanes); });
+    unroll<outer_rows>([&](auto r) {
+      const V x = set1(a[r]);
+      unroll<plain_width>([&](auto v) { acc[r][v] = fma(x, y[v], acc[r][v]); });
+    });
+  }
+  const auto add = [=](Real* to, V sum, Index count) {
+    store_some(to, load_some(to, count) + sum, count);
+  };
+  unroll<outer_rows>([&](auto r) {
+    if (r >= rows) return;
+    unroll<plain_width>(
+        [&](auto v) { add(c + r * c_stride + v * V::lanes, acc[r][v], left - v * V::lanes); });
+  });
 }
 
 template <class Real>
 void outer_product(const OuterProduct<Real>& p) {
-  constexpr int max_rows = accumulators / plain_width;
-  const Index m_count = p.m_end - p.m_begin;
-  if (m_count <= 0) return;
-  const Index count = (m_count + max_rows - 1) / max_rows;
-  for (Index panel = p.panel_begin; panel < p.panel_end; ++panel)
-    for (Index i = 0, m = p.m_begin; i < count; ++i) {
-      const int rows = static_cast<int>(m_count / count + (i < m_count % count));
-      outer_tile_of<Real>(rows, std::make_integer_sequence<int, max_rows>())(p, panel, m);
-      m += rows;
-    }
+  alignas(64) Real packed[outer_span * block_rows];
+  for (Index begin = p.m_begin; begin < p.m_end; begin += outer_span) {
+    const Index end = begin + outer_span < p.m_end ? begin + outer_span : p.m_end;
+    pack_columns(p, begin, end, packed);
+    for (int i = 0; i < p.side_count; ++i)
+      for (Index panel = p.sides[i].panel_begin; panel < p.sides[i].panel_end; ++panel)
+        for (Index m = begin; m < end; m += outer_rows)
+          outer_tile(p.sides[i], p.depth, packed + (m - begin) * p.depth, panel, m,
+                     end - m < outer_rows ? end - m : outer_rows);
+  }
 }
 
 template <class Real>

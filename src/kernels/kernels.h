@@ -6,7 +6,7 @@
 // Packed weights: a panel is `width * lanes` columns, stored [panel][depth][width * lanes], zero past
 // the last column, so that a tile streams memory linearly. For the recurrent products a panel holds
 // all gates of one group of hidden units, and z, the pre-activations, has the same order:
-//   LSTM               z row [group][i, f, g, o][lane]        group = lanes units
+//   LSTM               z row [group][i, f, g, o][lane]        group = lanes units, two panels
 //   GRU                z row [group][n_x, r, z, n_h][lane]    n_x, n_h: input and recurrent part of n
 //   GRU, reset before  z row [group][n, r, z][lane]
 //   RNN                z row [group][lane]                    group = 2 lanes units
@@ -56,18 +56,26 @@ struct PackRows {
   Real* packed;
 };
 
-// c[m][panel * width + j] += sum over k of a[k * a_stride + m] * packed[panel][k][j]: the sum is
-// taken from zero by fma over k ascending and then added to c once. m in [m_begin, m_end).
+// c[m][panel * width + j] += sum over k of a[k * a_stride + m] * b[panel][k][j] for m in [m_begin,
+// m_end) and for each of the sides: the sum is taken from zero by fma over k ascending and then added
+// to c once. b is packed (PackRows). depth <= block_rows.
+template <class Real>
+struct OuterSide {
+  Index columns;
+  Index panel_begin, panel_end;
+  const Real* b;
+  Real* c;
+  Index c_stride;
+};
+constexpr int outer_sides = 2;  // at most
 template <class Real>
 struct OuterProduct {
-  Index depth, columns;
-  Index panel_begin, panel_end;
+  Index depth;
   Index m_begin, m_end;
   const Real* a;
   Index a_stride;
-  const Real* packed;
-  Real* c;
-  Index c_stride;
+  int side_count;
+  OuterSide<Real> sides[outer_sides];
 };
 constexpr Index block_rows = 128;  // rows that share one partial sum in weight gradients
 
@@ -157,9 +165,9 @@ struct CrossEntropyRow {
 template <class Real>
 struct Kernels {
   int lanes;
-  int row_tile;  // rows a full tile of the LSTM product holds: what the thread rule aims to fill
-  void (*product[5])(const Product<Real>&);  // by panel width in vectors, 1 .. 4
-  void (*gather[5])(const Gather<Real>&);
+  int row_tile;  // rows that make good use of the registers: what the thread rule aims to fill
+  void (*product[4])(const Product<Real>&);  // by panel width in vectors, 1 .. 3
+  void (*gather[4])(const Gather<Real>&);
   void (*pack_rows)(const PackRows<Real>&);  // width 2
   void (*outer_product)(const OuterProduct<Real>&);
   // out[m] += sum over k of a[k * stride + m] for m in [begin, end), from zero, added once
@@ -174,10 +182,9 @@ struct Kernels {
   void (*sigmoid)(const Real* x, Real* y, Index n);
 };
 
-// Vectors in a panel of the input weights, and hidden units in a group, given the lanes.
-constexpr int panel_width(CellKind kind) {
-  return kind == CellKind::lstm ? 4 : gate_count(kind) == 3 ? 3 : 2;
-}
+// Vectors in a panel of the input weights, panels of a group, and its hidden units, given the lanes.
+constexpr int panel_width(CellKind kind) { return gate_count(kind) == 3 ? 3 : 2; }
+constexpr int group_panels(CellKind kind) { return kind == CellKind::lstm ? 2 : 1; }
 constexpr int group_units(CellKind kind, int lanes) {
   return gate_count(kind) == 1 ? 2 * lanes : lanes;
 }

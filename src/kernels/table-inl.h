@@ -15,9 +15,9 @@ template <class Real>
 constexpr Kernels<Real> make_kernels() {
   return {
       Vec<Real>::lanes,
-      Tiles<Real, 4>::max_rows,
-      {nullptr, product<Real, 1>, product<Real, 2>, product<Real, 3>, product<Real, 4>},
-      {nullptr, gather<Real, 1>, gather<Real, 2>, gather<Real, 3>, gather<Real, 4>},
+      row_tile,
+      {nullptr, product<Real, 1>, product<Real, 2>, product<Real, 3>},
+      {nullptr, gather<Real, 1>, gather<Real, 2>, gather<Real, 3>},
       pack_rows<Real>,
       outer_product<Real>,
       column_sum<Real>,

@@ -70,7 +70,8 @@ void linear_backward(const LinearBackward<Real>& p, Workspace& workspace) {
         const Index depth = std::min(block_rows, p.rows - block);
         Real* own = packed + begin * width * block_rows - begin * width * depth;
         k.pack_rows({depth, I, begin, end, rows + block, own});
-        k.outer_product({depth, I, begin, end, 0, O, p.d_y + block * O, O, own, p.d_weight, I});
+        k.outer_product(
+            {depth, 0, O, p.d_y + block * O, O, 1, {{I, begin, end, own, p.d_weight, I}}});
       }
     });
   }

@@ -11,17 +11,30 @@ namespace {
 
 constexpr Index chunk_entries = 2 * block_rows;
 
-// One side of the weight gradients: rows (x, h_{t-1} or r h_{t-1}) whose outer product with blocks
-// of d_z goes to rows of one weight.
-enum class Source { input, state, reset_state };
-template <class Real>
-struct Side {
-  Source source;
-  Index columns, panels;
-  const GateBlock* blocks;
-  int block_count;
-  Real* gradient;
+// The right side of a weight gradient: rows whose outer product with d_z it is.
+enum Source { input, state, reset_state, sources };  // x, h_{t-1}, r h_{t-1}
+
+// Blocks of d_z (count of H, contiguous there and in the weights) that the same rows go with: their
+// first row in weight_ih and weight_hh in units of H, or absent.
+constexpr int absent = -1;
+struct Segment {
+  int d_z, count;
+  int input_weight, recurrent_weight;
+  Source recurrent_source;
 };
+struct Segments {
+  Segment segment[3];
+  int size;
+};
+constexpr Segments segments(CellKind kind) {
+  switch (kind) {
+    case CellKind::lstm: return {{{0, 4, 0, 0, state}}, 1};
+    case CellKind::gru:
+      return {{{0, 1, 2, absent, state}, {1, 2, 0, 0, state}, {3, 1, absent, 2, state}}, 3};
+    case CellKind::gru_reset_before: return {{{0, 1, 2, 2, reset_state}, {1, 2, 0, 0, state}}, 2};
+    default: return {{{0, 1, 0, 0, state}}, 1};
+  }
+}
 
 template <class Real>
 class Backward : Pass<Real> {
@@ -67,7 +80,8 @@ class Backward : Pass<Real> {
     Real **d_h, **d_c, **d_reset_h;
     Real** d_x;
     const Real** rows;
-    Real* packed;
+    Real* packed[sources];  // a block of each right side, in whole panels
+    Real* token_sum;
   };
 
   // First step of the chunk that ends before step `end`.
@@ -104,15 +118,28 @@ class Backward : Pass<Real> {
       m.d_z = workspace_.template take<const Real*>(std::max(n, capacity_));
       m.d_x = workspace_.template take<Real*>(capacity_);
       m.rows = workspace_.template take<const Real*>(block_rows);
-      m.packed = workspace_.template take<Real>(block_rows * packed_columns(cell));
+      take_right_sides(m, cell);
       if (cell.kind == CellKind::gru_reset_before) take_reset_rows(m, i);
     }
   }
 
-  // A block of the widest side of the weight gradients, in whole panels; or all gates of a token.
-  Index packed_columns(const Cell<Real>& cell) const {
-    const Index columns = in_.tokens.data ? hidden_ : std::max(cell.input_size, hidden_);
-    return plain_panels(columns, cell.kernels.lanes) * plain_width * cell.kernels.lanes;
+  void take_right_sides(Member& m, const Cell<Real>& cell) {
+    const Index panel_block = plain_width * cell.kernels.lanes * block_rows;
+    for (Source source : {input, state, reset_state}) {
+      const bool used = source == input   ? !in_.tokens.data
+                        : source == state ? true
+                                          : cell.kind == CellKind::gru_reset_before;
+      m.packed[source] =
+          used ? workspace_.template take<Real>(panels(cell, source) * panel_block) : nullptr;
+    }
+    if (in_.tokens.data)
+      m.token_sum = workspace_.template take<Real>(gate_count(cell.kind) * hidden_);
+  }
+  Index columns(const Cell<Real>& cell, Source source) const {
+    return source == input ? cell.input_size : hidden_;
+  }
+  Index panels(const Cell<Real>& cell, Source source) const {
+    return plain_panels(columns(cell, source), cell.kernels.lanes);
   }
 
   void take_reset_rows(Member& m, int member) {
@@ -236,70 +263,91 @@ class Backward : Pass<Real> {
          cell.input_transposed.data(), this->zeros_, m.d_x, 0, plain_width * lanes});
   }
 
-  // The team shares out the panels of both weights' columns, and where there are more members than
-  // panels their rows too: no two members write to one place, and none sums what another began.
+  // The team shares out the rows of the gates, each of which is then read and packed by one member,
+  // and where these are few the panels of the weights' columns: no two members write to one place,
+  // and none sums what another began.
   void chunk_weights(Member& m, int d, Index step_begin, Index step_end) {
     const Cell<Real>& cell = *cells_[d];
-    const GateBlocks in_blocks = input_blocks(cell.kind), re_blocks = recurrent_blocks(cell.kind);
-    const CellGradients<Real>& g = gradients_.cells[d];
-    const int lanes = cell.kernels.lanes;
-    const Index I = cell.input_size, H = hidden_;
-    const Side<Real> sides[] = {
-        {Source::input, I, plain_panels(I, lanes), in_blocks.block, in_blocks.size,
-         in_.tokens.data ? nullptr : g.weight_ih},
-        {Source::state, H, plain_panels(H, lanes), re_blocks.block, 1, g.weight_hh},
-        {Source::reset_state, H, plain_panels(H, lanes), re_blocks.block + 1, re_blocks.size - 1,
-         g.weight_hh}};
-    Index panels = 0;
-    for (const Side<Real>& side : sides)
-      if (side.gradient && side.block_count > 0) panels += side.panels;
-    if (panels == 0) return;
-    const Index columns = std::min<Index>(m.team_size, panels);  // parts of the panels
-    const Index row_parts = m.team_size / columns;
-    if (m.team_member >= columns * row_parts) return;
-    const Index column = m.team_member % columns, row_part = m.team_member / columns;
-    const Index begin = panels * column / columns, end = panels * (column + 1) / columns;
-    Index at = 0;  // panels of the sides before
-    for (const Side<Real>& side : sides) {
-      if (!side.gradient || side.block_count <= 0) continue;
-      const Index first = std::max<Index>(begin - at, 0), last = std::min(end - at, side.panels);
-      if (first < last)
-        side_weights(m, d, step_begin, step_end, side, first, last, row_part, row_parts);
-      at += side.panels;
+    constexpr Index least_rows = 48;  // below, packing the right sides costs more than it spares
+    const Index rows = gradient_values(cell.kind) * hidden_;
+    const Index row_parts = std::min<Index>(m.team_size, std::max<Index>(1, rows / least_rows));
+    const Index panel_parts = m.team_size / row_parts;
+    if (m.team_member >= row_parts * panel_parts) return;
+    const Index row_part = m.team_member % row_parts, panel_part = m.team_member / row_parts;
+    Share share = {rows * row_part / row_parts, rows * (row_part + 1) / row_parts, {}, {}};
+    for (Source source : {input, state, reset_state}) {
+      if (!m.packed[source] || !gradient(d, source)) continue;
+      const Index count = panels(cell, source);
+      share.panel_begin[source] = count * panel_part / panel_parts;
+      share.panel_end[source] = count * (panel_part + 1) / panel_parts;
     }
-  }
-
-  void side_weights(Member& m, int d, Index step_begin, Index step_end, const Side<Real>& side,
-                    Index panel_begin, Index panel_end, Index row_part, Index row_parts) {
-    const Cell<Real>& cell = *cells_[d];
     const Index first = rows_.first_entry[step_begin], last = rows_.first_entry[step_end];
     for (Index block = first; block < last; block += block_rows) {
       const Index depth = std::min(block_rows, last - block);
-      pack_block(m, d, step_begin, block, depth, first, side, panel_begin, panel_end);
-      for (int i = 0; i < side.block_count; ++i) {
-        const GateBlock& b = side.blocks[i];
-        const Index count = b.count * hidden_;
-        cell.kernels.outer_product(
-            {depth, side.columns, panel_begin, panel_end, count * row_part / row_parts,
-             count * (row_part + 1) / row_parts, d_z_row(d, block, first) + b.d_z * hidden_,
-             d_z_stride_, m.packed, side.gradient + b.weight * hidden_ * side.columns,
-             side.columns});
-      }
+      for (Source source : {input, state, reset_state})
+        if (share.panel_begin[source] < share.panel_end[source])
+          pack_right_side(m, d, step_begin, {block, depth, first}, source, share);
+      block_weights(m, d, {block, depth, first}, share);
     }
   }
 
-  void pack_block(Member& m, int d, Index step_begin, Index block, Index depth, Index first,
-                  const Side<Real>& side, Index panel_begin, Index panel_end) {
-    for_entries(step_begin, block, block + depth, [&](Index entry, Index s, Index j) {
-      const Real*& row = m.rows[entry - block];
-      if (side.source == Source::input)
-        row = in_.x.at(rows_.time(d, s, j), rows_.order[j]);
-      else if (side.source == Source::state)
-        row = Base::h_at(d, s - 1, j);
-      else
-        row = d_z_row(d, entry, first) + 3 * hidden_;
-    });
-    cells_[d]->kernels.pack_rows({depth, side.columns, panel_begin, panel_end, m.rows, m.packed});
+  // What a member does of the weight gradients: rows of d_z and panels of each right side.
+  struct Share {
+    Index row_begin, row_end;
+    Index panel_begin[sources], panel_end[sources];
+  };
+  // Entries [first, first + depth) of a chunk that begins at chunk_first.
+  struct Block {
+    Index first, depth, chunk_first;
+  };
+
+  Real* gradient(int d, Source source) const {
+    const CellGradients<Real>& g = gradients_.cells[d];
+    return source == input ? g.weight_ih : g.weight_hh;
+  }
+
+  void pack_right_side(Member& m, int d, Index step_begin, Block block, Source source,
+                       const Share& share) {
+    for_entries(step_begin, block.first, block.first + block.depth,
+                [&](Index entry, Index s, Index j) {
+                  m.rows[entry - block.first] =
+                      source == input   ? in_.x.at(rows_.time(d, s, j), rows_.order[j])
+                      : source == state ? Base::h_at(d, s - 1, j)
+                                        : d_z_row(d, entry, block.chunk_first) + 3 * hidden_;
+                });
+    cells_[d]->kernels.pack_rows({block.depth, columns(*cells_[d], source),
+                                  share.panel_begin[source], share.panel_end[source], m.rows,
+                                  m.packed[source]});
+  }
+
+  void block_weights(Member& m, int d, Block block, const Share& share) {
+    const Cell<Real>& cell = *cells_[d];
+    const Segments all = segments(cell.kind);
+    for (int i = 0; i < all.size; ++i) {
+      const Segment& s = all.segment[i];
+      const Index at = s.d_z * hidden_;
+      OuterProduct<Real> product = {block.depth,
+                                    std::max(share.row_begin - at, Index(0)),
+                                    std::min(share.row_end - at, s.count * hidden_),
+                                    d_z_row(d, block.first, block.chunk_first) + at,
+                                    d_z_stride_,
+                                    0,
+                                    {}};
+      const auto add_side = [&](Source source, int weight) {
+        if (weight == absent || share.panel_begin[source] >= share.panel_end[source]) return;
+        const Index width = columns(cell, source);
+        product.sides[product.side_count++] = {width,
+                                               share.panel_begin[source],
+                                               share.panel_end[source],
+                                               m.packed[source],
+                                               gradient(d, source) + weight * hidden_ * width,
+                                               width};
+      };
+      add_side(input, s.input_weight);
+      add_side(s.recurrent_source, s.recurrent_weight);
+      if (product.side_count > 0 && product.m_begin < product.m_end)
+        cell.kernels.outer_product(product);
+    }
   }
 
   // The gradient of weight_ih for one-hot rows: per block the rows of d_z with one token are summed
@@ -330,7 +378,7 @@ class Backward : Pass<Real> {
     const Index values = block.count * hidden_, columns = cells_[d]->input_size;
     const Index begin = values * m.team_member / m.team_size;
     const Index end = values * (m.team_member + 1) / m.team_size;
-    Real* sum = m.packed;
+    Real* sum = m.token_sum;
     std::fill(sum + begin, sum + end, Real(0));
     for (Index i = 0; i < count; ++i) {
       const Real* d_z = d_z_row(d, token_entry[i].second, first_entry) + block.d_z * hidden_;

@@ -23,23 +23,22 @@ void pack_gate(const Real* weight, Index depth, Index row_begin, Index units, in
   }
 }
 
-// Gates (indices in PyTorch's order) of all groups side by side in panels.
+// Gates (indices in PyTorch's order) of all groups side by side in `panels` panels for each group.
 template <class Real>
 void pack_gates(const Real* weight, Index depth, Index hidden, Index groups, int vectors, int lanes,
-                std::initializer_list<int> gates, Real* out) {
+                std::initializer_list<int> gates, Real* out, int panels = 1) {
   const int units = vectors * lanes;  // of a group: its vectors follow each other in a gate
-  const Index width = static_cast<Index>(gates.size()) * units;
-  const Index values = groups * depth * width,
-              threads = std::min<Index>(max_threads(), values / 32768);
+  const Index width = static_cast<Index>(gates.size()) * units / panels;
+  const Index values = groups * panels * depth * width;
+  const Index threads = std::min<Index>(max_threads(), values / 32768);
   parallel_ranges(groups, static_cast<int>(threads), [&](Index begin, Index end) {
     for (Index group = begin; group < end; ++group) {
-      Real* panel = out + group * depth * width;
-      Index column = 0;
+      Index column = group * panels * width;
       for (int gate : gates)
         for (int v = 0; v < vectors; ++v, column += lanes) {
           const Index unit = group * units + v * lanes;
           pack_gate(weight, depth, gate * hidden + unit, hidden - unit, lanes, width,
-                    panel + column);
+                    out + column / width * width * depth + column % width);
         }
     }
   });
@@ -107,13 +106,14 @@ template <class Real>
 void Cell<Real>::pack_forward(const CellWeights<Real>& w) {
   const Index I = input_size, H = hidden_size;
   const int lanes = kernels.lanes, vectors = gate_count(kind) == 1 ? 2 : 1;
-  const Index width = panel_width(kind) * lanes, units = vectors * lanes;
+  const int panels = group_panels(kind), units = vectors * lanes;
+  const Index width = panels * panel_width(kind) * lanes;
   input = Buffer<Real>(checked_product(groups * width, I));
-  pack_gates(w.weight_ih, I, H, groups, vectors, lanes, input_gates(kind), input.data());
+  pack_gates(w.weight_ih, I, H, groups, vectors, lanes, input_gates(kind), input.data(), panels);
 
   recurrent = Buffer<Real>(checked_product(groups * width, H));
   if (kind == CellKind::lstm) {
-    pack_gates(w.weight_hh, H, H, groups, vectors, lanes, {0, 1, 2, 3}, recurrent.data());
+    pack_gates(w.weight_hh, H, H, groups, vectors, lanes, {0, 1, 2, 3}, recurrent.data(), panels);
   } else if (kind == CellKind::gru) {
     pack_gates(w.weight_hh, H, H, groups, vectors, lanes, {0, 1, 2}, recurrent.data());
   } else if (kind == CellKind::gru_reset_before) {

@@ -138,14 +138,17 @@ class Forward : Pass<Real> {
   void project(Member& m, int d, Index used) {
     const Cell<Real>& cell = *cells_[d];
     const int width = panel_width(cell.kind), lanes = cell.kernels.lanes;
+    const int panels = group_panels(cell.kind);
     const Index z_stride = group_values(cell.kind, lanes);
     if (in_.tokens.data) {
-      cell.kernels.gather[width]({used, cell.input_size, m.group_begin, m.group_end, m.tokens,
-                                  cell.input.data(), cell.start.data(), m.z_rows, z_stride});
+      cell.kernels.gather[width]({used, cell.input_size, panels * m.group_begin,
+                                  panels * m.group_end, m.tokens, cell.input.data(),
+                                  cell.start.data(), m.z_rows, z_stride / panels});
     } else {
-      cell.kernels.product[width]({used, cell.input_size, m.group_begin, m.group_end,
-                                   cell.groups * width * lanes, m.x, 0, cell.input.data(),
-                                   cell.start.data(), m.z_rows, 0, z_stride});
+      cell.kernels.product[width]({used, cell.input_size, panels * m.group_begin,
+                                   panels * m.group_end, cell.groups * panels * width * lanes, m.x,
+                                   0, cell.input.data(), cell.start.data(), m.z_rows, 0,
+                                   z_stride / panels});
     }
     if (cell.kind != CellKind::gru) return;
     for (Index row = 0; row < used; ++row)  // n_h begins at its own bias
@@ -183,10 +186,10 @@ class Forward : Pass<Real> {
 
   void recurrent_product(Member& m, const Cell<Real>& cell, Index n, int width,
                          const Real* const* a, const Real* weights, Real** z_rows, Index offset) {
-    const int lanes = cell.kernels.lanes;
-    cell.kernels.product[width]({n, hidden_, m.group_begin, m.group_end,
-                                 cell.groups * width * lanes, a, 0, weights, nullptr, z_rows,
-                                 offset, group_values(cell.kind, lanes)});
+    const int lanes = cell.kernels.lanes, panels = group_panels(cell.kind);
+    cell.kernels.product[width]({n, hidden_, panels * m.group_begin, panels * m.group_end,
+                                 cell.groups * panels * width * lanes, a, 0, weights, nullptr,
+                                 z_rows, offset, group_values(cell.kind, lanes) / panels});
   }
 
   // The last state of each row, and zeros past its end.
