@@ -172,6 +172,9 @@ struct Kernels {
   void (*exp)(const Real* x, Real* y, Index n);
   void (*tanh)(const Real* x, Real* y, Index n);
   void (*sigmoid)(const Real* x, Real* y, Index n);
+  // The machine's limits (src/ops/limits.h): returns how many multiply-adds it did, *sum is in and out.
+  double (*multiply_adds)(Index rounds, Real* sum);
+  void (*read)(const Real* x, Index n, Real* sink);  // reads x whole
 };
 
 // Vectors in a panel of the input weights, and hidden units in a group, given the lanes.
