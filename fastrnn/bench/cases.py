@@ -115,14 +115,31 @@ class Case:
         columns = sum(size + self.H for size in self.input_sizes())
         return FLOAT_BYTES * self.gates * self.H * columns * self.directions
 
+    def streamed_bytes(self) -> int:
+        """Return the weight bytes a call reads: recurrent ones each step, the others once.
+
+        Training reads the recurrent ones twice a step (once transposed).
+        """
+        if self.mode == "step":
+            return self.weight_bytes()
+        passes = 2 if self.mode == "training" else 1
+        steps = self.layers * self.directions * self.recurrent_bytes() * self.T * passes
+        once = self.weight_bytes() - self.layers * self.directions * self.recurrent_bytes()
+        return steps + once * passes
+
 
 Shape = tuple[int, ...]  # T, B, I, H and, where not 1, layers
+
+
+def _case(cell: str, mode: str, shape: Shape, client: str = "") -> Case:
+    T, B, I, H, layers = (*shape, 1)[:5]  # noqa: E741
+    return Case(cell, mode, T, B, I, H, layers, client=client)
 
 
 def _cases(cells: Iterable[str], mode: str, shapes: Iterable[Shape]) -> Iterator[Case]:
     for cell in cells:
         for shape in shapes:
-            yield Case(cell, mode, *shape)
+            yield _case(cell, mode, shape)
 
 
 def _grid() -> Iterator[Case]:
@@ -175,10 +192,10 @@ def _grid() -> Iterator[Case]:
 
 def _clients() -> Iterator[Case]:
     def lstm(client: str, mode: str, *shape: int) -> Case:
-        return Case("LSTM", mode, *shape, client=client)
+        return _case("LSTM", mode, shape, client)
 
     def gru(client: str, mode: str, *shape: int) -> Case:
-        return Case("GRU", mode, *shape, client=client)
+        return _case("GRU", mode, shape, client)
 
     def both_ways(case: Case, padding: float = 0.0) -> Case:
         return replace(case, bidirectional=True, padding=padding)

@@ -22,18 +22,18 @@ double multiply_adds(Index rounds, Real* sum) {
   return static_cast<double>(rounds) * accumulators * Vec<Real>::lanes;
 }
 
-// Loads all of x and adds it up, so that no load can be left out; the sum goes to *sink.
+// Loads all of x, `passes` times, and adds it up so that no load can be left out.
 template <class Real>
-void read(const Real* x, Index n, Real* sink) {
+void read(const Real* x, Index n, Index passes, Real* sum) {
   constexpr Index lanes = Vec<Real>::lanes, round = accumulators * lanes;
+  static_assert(read_multiple % round == 0, "n is whole rounds");
   Vec<Real> sums[accumulators];
   for (int j = 0; j < accumulators; ++j) sums[j] = set1(Real(0));
-  Index at = 0;
-  for (; at + round <= n; at += round)
-    for (int j = 0; j < accumulators; ++j) sums[j] = sums[j] + load(x + at + j * lanes);
-  for (; at < n; at += lanes) sums[0] = sums[0] + load(x + at, n - at < lanes ? n - at : lanes);
+  for (Index pass = 0; pass < passes; ++pass)
+    for (Index at = 0; at < n; at += round)
+      for (int j = 0; j < accumulators; ++j) sums[j] = sums[j] + load(x + at + j * lanes);
   for (int j = 1; j < accumulators; ++j) sums[0] = sums[0] + sums[j];
-  store(sink, sums[0], 1);
+  store(sum, sums[0], 1);
 }
 
 }  // namespace

@@ -13,6 +13,7 @@ namespace fastrnn {
 namespace {
 
 constexpr int trials = 15;
+constexpr double longest = 0.5;  // seconds
 
 double now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
@@ -26,21 +27,29 @@ void run_all(int threads, Body& body) {
                              std::to_string(threads));
 }
 
-// The shortest time in which all threads together do make(member)(), of several trials.
+// The shortest time in which all threads together do make(member)(), of several trials; of fewer
+// where the machine is busy and they take long.
 template <class Make>
 double best_seconds(int threads, Make make) {
   SpinBarrier barrier;
   barrier.set_members(threads);
   double best = 1e30;
+  bool more = true;  // written by member 0 between the barriers
   auto body = [&](int member, int) {
     auto work = make(member);
     work();
-    for (int trial = 0; trial < trials; ++trial) {
+    const double begin = now();
+    for (int trial = 1;; ++trial) {
       barrier.wait();
+      if (!more) return;
       const double start = now();
       work();
       barrier.wait();
-      if (member == 0) best = std::min(best, now() - start);
+      if (member == 0) {
+        const double end = now();
+        best = std::min(best, end - start);
+        more = trial < trials && end - begin < longest;
+      }
     }
   };
   run_all(threads, body);
@@ -65,7 +74,8 @@ double peak_flops(const std::string& isa, int threads) {
 
 double read_bandwidth(Index thread_bytes, int threads) {
   const Kernels<float>& k = kernels<float>();
-  const Index n = std::max<Index>(thread_bytes, 4096) / static_cast<Index>(sizeof(float));
+  const Index rounds = thread_bytes / static_cast<Index>(sizeof(float) * read_multiple);
+  const Index n = std::max<Index>(rounds, 1) * read_multiple;
   const Index passes = std::max<Index>(1, (Index(16) << 20) / (n * sizeof(float)));
   std::vector<Buffer<float>> shares;
   for (int member = 0; member < threads; ++member) shares.emplace_back(n);
@@ -73,15 +83,15 @@ double read_bandwidth(Index thread_bytes, int threads) {
     float* const x = shares[member].data();
     std::fill_n(x, n, 1.0f);  // memory belongs to the processor that touches it first
     return [&k, x, n, passes] {
-      float sink;
-      for (Index pass = 0; pass < passes; ++pass) k.read(x, n, &sink);
+      float sum;
+      k.read(x, n, passes, &sum);
     };
   });
   return static_cast<double>(n) * sizeof(float) * passes * threads / seconds;
 }
 
 double barrier_seconds(int threads) {
-  constexpr int turns = 2000;
+  constexpr int turns = 500;
   SpinBarrier barrier;
   barrier.set_members(threads);
   return best_seconds(threads,
@@ -94,10 +104,11 @@ double barrier_seconds(int threads) {
 }
 
 double team_seconds(int threads) {
-  constexpr int turns = 200;
+  constexpr int turns = 50;
   auto nothing = [](int, int) {};
   double best = 1e30;
-  for (int trial = 0; trial < trials; ++trial) {
+  const double begin = now();
+  for (int trial = 0; trial < trials && now() - begin < longest; ++trial) {
     const double start = now();
     for (int turn = 0; turn < turns; ++turn) run_all(threads, nothing);
     best = std::min(best, (now() - start) / turns);

@@ -12,8 +12,7 @@ namespace fastrnn {
 // float32 operations per second of all threads together, a multiply-add being two.
 double peak_flops(const std::string& isa, int threads);
 
-// Bytes per second that all threads read together, each over its own `thread_bytes` (at least 4096)
-// again and again: from the cache they fit in, or from memory. Of the active instruction set.
+// Bytes per second that all threads read together, each over its own `thread_bytes` again and again: from the cache they fit in, or from memory. Of the active instruction set.
 double read_bandwidth(Index thread_bytes, int threads);
 
 // One passage of a SpinBarrier by all threads; one run_team whose body does nothing.

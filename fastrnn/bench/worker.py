@@ -1,0 +1,124 @@
+"""The process that measures, for one number of threads: ``python -m fastrnn.bench.worker``.
+
+Takes a job as JSON on standard input and writes events as lines of JSON to standard output:
+``{"limits": ...}``, ``{"versions": ...}``, ``{"begin": case, "program": name}`` before each step
+that might take the process down, ``{"result": case, "programs": ...}``. `runner` starts it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+import fastrnn
+
+from . import limits
+from .cases import Case
+from .measure import difference, interleave, settle
+from .peers import OURS, PEERS, Program, UnsupportedError
+
+
+def main() -> None:
+    """Do the job that standard input describes."""
+    job = json.load(sys.stdin)
+    # Libraries print: what they print goes to standard error, so that events stay readable.
+    events = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+
+    def report(event: dict[str, Any]) -> None:
+        events.write(json.dumps(event) + "\n")
+
+    def begin(index: int | None, program: str) -> None:
+        report({"begin": index, "program": program})
+
+    threads = job["threads"]
+    if job["limits"]:
+        machine = limits.measure(threads, partial(begin, None))
+        report({"limits": machine.as_dict()})
+        peers = [PEERS[name] for name in (OURS, *job["peers"])]
+        report({"versions": {peer.name: peer.version() for peer in peers}})
+    for index, values in job["cases"]:
+        case = Case(**values)
+        names = [name for name in job["peers"] if [index, name] not in job["excluded"]]
+        programs = measure_case(case, names, threads, job["seconds"], partial(begin, index))
+        report({"result": index, "programs": programs})
+
+
+def measure_case(
+    case: Case, peers: Sequence[str], threads: int, seconds: float, begin: Callable[[str], None]
+) -> dict[str, dict[str, Any]]:
+    """Prepare, check and time fastrnn and the peers; return what became of each by name."""
+    weights, x, dy = arrays_of(case)
+    ours = PEERS[OURS].prepare(case, weights, x, dy, threads)
+    expected = _two_results(ours)
+    programs = {OURS: ours}
+    found: dict[str, dict[str, Any]] = {OURS: {"status": "ok", "error": 0.0}}
+    for name in peers:
+        begin(name)
+        try:
+            program = PEERS[name].prepare(case, weights, x, dy, threads)
+            programs[name] = program
+            error = _worst(_two_results(program), expected)
+        except UnsupportedError as reason:
+            found[name] = {"status": "unsupported", "reason": str(reason)}
+            continue
+        except Exception as problem:
+            found[name] = {"status": "failed", "reason": _one_line(problem)}
+            programs.pop(name, None)
+            continue
+        found[name] = {"status": "ok", "error": error}
+        if not error <= PEERS[name].tolerance:
+            text = f"differs by {error:.2g}, tolerance {PEERS[name].tolerance:g}"
+            found[name] = {"status": "wrong", "reason": text}
+            programs.pop(name).close()
+    begin("timing")
+    for name, times in interleave(programs, seconds).items():
+        found[name] |= times.summary()
+    for program in programs.values():
+        program.close()
+    settle()
+    return found
+
+
+def arrays_of(case: Case) -> tuple[dict[str, Any], Any, Any]:
+    """Return weights by PyTorch's names, x and dy: the same in every process."""
+    rng = np.random.default_rng(0)
+    layer = getattr(fastrnn, case.cell)(
+        case.I, case.H, case.layers, bidirectional=case.bidirectional, seed=rng
+    )
+    x = rng.standard_normal((case.T, case.B, case.I), np.float32)
+    dy = rng.standard_normal((case.T, case.B, case.directions * case.H), np.float32)
+    for row, length in enumerate(case.lengths()):
+        dy[length:, row] = 0  # no loss looks at padding
+    return dict(layer.state_dict()), x, dy
+
+
+def _two_results(program: Program) -> list[dict[str, Any]]:
+    """Return copies of what two calls gave; the second shows whether a step keeps its state."""
+    return [
+        {name: np.array(value) for name, value in program.arrays(program.run()).items()}
+        for _ in range(2)
+    ]
+
+
+def _worst(got: list[dict[str, Any]], expected: list[dict[str, Any]]) -> float:
+    return max(
+        difference(result[name], wanted[name])
+        for result, wanted in zip(got, expected, strict=True)
+        for name in result
+    )
+
+
+def _one_line(problem: Exception) -> str:
+    text = " ".join(str(problem).split())
+    return f"{type(problem).__name__}: {text}"[:300]
+
+
+if __name__ == "__main__":
+    main()
