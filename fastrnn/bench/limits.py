@@ -175,8 +175,9 @@ def probes(caches: list[tuple[str, int, int]], threads: int) -> list[tuple[str, 
     below = 0
     for name, size, cores in caches:
         capacity = size // min(threads, cores)
-        # Well inside the level, yet more than the one below it holds.
-        probe = max(capacity // 2, min(2 * below, capacity))
+        # The level at its best: just more than the one below it holds. Large shared caches get
+        # slower towards their end, as pages and neighbours get in the way.
+        probe = min(max(2 * below, capacity // 16), capacity) if below else capacity // 2
         found.append((name, capacity, probe))
         below = capacity
     largest = min(max(4 * max(size for _, size, _ in caches), 64 << 20), LARGEST_PROBE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,20 +32,22 @@ def roofline(report: Mapping[str, Any], path: Path) -> None:
     """Draw GFLOP/s over FLOP per weight byte read, under what the machine allows."""
     plt = _pyplot()
     machines = [Machine.from_dict(values) for values in report["limits"].values()]
-    size = (6.3 * len(machines), 6.2)
-    figure, axes = plt.subplots(1, len(machines), figsize=size, sharey=True, squeeze=False)
+    x, y = _spans(list(measured(report)), max(machine.peak for machine in machines))
+    decades_x, decades_y = (math.log10(high / low) for low, high in (x, y))
+    width = 6.0
+    size = (width * len(machines), width * decades_y / decades_x + 1.2)
+    figure, axes = plt.subplots(
+        1, len(machines), figsize=size, sharey=True, squeeze=False, layout="constrained"
+    )
     for axis, machine in zip(axes[0], machines, strict=True):
+        _scale(axis, x, y)
+        _ceilings(axis, machine, x, y)
         _points(axis, [r for r in measured(report) if r["threads"] == machine.threads])
         axis.set_title(counted(machine.threads))
         axis.set_xlabel("FLOP for each byte of weights read")
         axis.grid(alpha=0.2)
     axes[0][0].set_ylabel("GFLOP/s")
-    limits = _limits_of_axes(list(measured(report)), max(m.peak for m in machines))
-    for axis, machine in zip(axes[0], machines, strict=True):
-        _scale(axis, *limits)
-        _ceilings(axis, machine, *limits)
     _legend(figure, plt)
-    figure.tight_layout(rect=(0, 0.06, 1, 1))
     figure.savefig(path, dpi=130)
     plt.close(figure)
 
@@ -52,13 +55,14 @@ def roofline(report: Mapping[str, Any], path: Path) -> None:
 Span = tuple[float, float]
 
 
-def _limits_of_axes(results: list[Any], peak: float) -> tuple[Span, Span]:
+def _spans(results: list[Any], peak: float) -> tuple[Span, Span]:
+    """Return what both axes show: all points, fastrnn's and the best peers', and the peak."""
     places = [_intensity(result) for result in results]
-    rates = [r["flops"] / r["programs"][OURS]["median"] / 1e9 for r in results]
-    return (min(0.3, *places) / 1.3, max(100.0, *places) * 2), (
-        min(1.0, *rates) / 1.5,
-        max(peak / 1e9, *rates) * 1.8,
-    )
+    times = [r["programs"][OURS]["median"] for r in results]
+    rates = [r["flops"] / seconds / 1e9 for r, seconds in zip(results, times, strict=True)]
+    rates += [r["flops"] / best[1] / 1e9 for r in results if (best := best_peer(r))]
+    y = (min(*rates, peak / 1e11) / 1.5, max(*rates, peak / 1e9) * 1.8)
+    return (min(0.3, *places) / 1.3, max(100.0, *places) * 2), y
 
 
 def _scale(axis: Any, x: Span, y: Span) -> None:
@@ -122,7 +126,7 @@ def _legend(figure: Any, plt: Any) -> None:
     ]
     hollow = {"color": "0.4", "marker": "o", "linestyle": "none", "markerfacecolor": "none"}
     handles.append(plt.Line2D([], [], label="best peer", **hollow))
-    figure.legend(handles=handles, loc="lower center", ncols=len(handles), frameon=False)
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
 
 
 def ratios(report: Mapping[str, Any], path: Path) -> None:
