@@ -114,9 +114,11 @@ def _settings(arguments: argparse.Namespace) -> Any:
     for count in threads:
         if not 1 <= count <= most:
             raise ValueError(f"--threads: expected numbers from 1 to {most} here, got {count}")
-    seconds = arguments.seconds or (QUICK_SECONDS if arguments.quick else SECONDS)
+    seconds = arguments.seconds
+    if seconds is None:
+        seconds = QUICK_SECONDS if arguments.quick else SECONDS
     if not 0 < seconds < 1e6:
-        raise ValueError(f"--seconds: expected a number above 0, got {arguments.seconds}")
+        raise ValueError(f"--seconds: expected a number above 0, got {seconds:g}")
     known = [name for name in PEERS if name != OURS]
     names = known if arguments.peers is None else arguments.peers
     names = [] if names == ["none"] else list(dict.fromkeys(names))
@@ -127,7 +129,7 @@ def _settings(arguments: argparse.Namespace) -> Any:
     if arguments.quick and arguments.peers is None:
         slow = [(n, "slow to start, left out by --quick") for n in names if PEERS[n].slow_start]
         names = [name for name in names if not PEERS[name].slow_start]
-    longest = float("inf") if arguments.long else LONGEST
+    longest = None if arguments.long else LONGEST
     return Settings(tuple(dict.fromkeys(threads)), tuple(names), seconds, longest, tuple(slow))
 
 

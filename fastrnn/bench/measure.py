@@ -54,10 +54,21 @@ class Times:
         }
 
 
-def interleave(programs: Mapping[str, Program], seconds: float) -> dict[str, Times]:
-    """Time the programs in turns until `seconds` are over, at least TURNS turns each."""
+def interleave(
+    programs: Mapping[str, Program], seconds: float
+) -> tuple[dict[str, Times], dict[str, Exception]]:
+    """Time the programs in turns until `seconds` are over, at least TURNS turns each.
+
+    Returns
+    -------
+    times : dict
+        Of those that came to the end.
+    failures : dict
+        What the others raised.
+    """
     turn_seconds = min(max(seconds / (2 * TURNS * len(programs)), 2e-3), 50e-3)
-    times = {name: Times(_calls_per_block(program)) for name, program in programs.items()}
+    times: dict[str, Times] = {}
+    failures: dict[str, Exception] = {}
     gc.collect()
     gc.disable()
     try:
@@ -65,11 +76,19 @@ def interleave(programs: Mapping[str, Program], seconds: float) -> dict[str, Tim
         rounds = 0
         while rounds < TURNS or time.perf_counter() - begin < seconds:
             for name, program in programs.items():
-                _turn(program, times[name], turn_seconds)
+                if name in failures:
+                    continue
+                try:
+                    if name not in times:
+                        times[name] = Times(_calls_per_block(program))
+                    _turn(program, times[name], turn_seconds)
+                except Exception as problem:
+                    failures[name] = problem
+                    times.pop(name, None)
             rounds += 1
     finally:
         gc.enable()
-    return times
+    return times, failures
 
 
 def _calls_per_block(program: Program) -> int:

@@ -54,6 +54,7 @@ def measure_case(
     case: Case, peers: Sequence[str], threads: int, seconds: float, begin: Callable[[str], None]
 ) -> dict[str, dict[str, Any]]:
     """Prepare, check and time fastrnn and the peers; return what became of each by name."""
+    begin(OURS)
     weights, x, dy = arrays_of(case)
     ours = PEERS[OURS].prepare(case, weights, x, dy, threads)
     expected = _two_results(ours)
@@ -78,8 +79,11 @@ def measure_case(
             found[name] = {"status": "wrong", "reason": text}
             programs.pop(name).close()
     begin("timing")
-    for name, times in interleave(programs, seconds).items():
-        found[name] |= times.summary()
+    times, failures = interleave(programs, seconds)
+    for name, failure in failures.items():
+        found[name] = {"status": "failed", "reason": _one_line(failure)}
+    for name, measured in times.items():
+        found[name] |= measured.summary()
     for program in programs.values():
         program.close()
     settle()
