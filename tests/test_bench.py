@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fastrnn import _core, cli
-from fastrnn.bench import cases, limits, measure, report, runner
+from fastrnn.bench import cases, limits, measure, report, runner, worker
 from fastrnn.bench.cases import Case
 from fastrnn.bench.limits import Level, Machine
 from fastrnn.bench.peers import PEERS, Program
@@ -303,21 +303,30 @@ def test_bench_measures_checks_and_writes_all_files(tmp_path, monkeypatch, capsy
         assert Path("out", picture).read_bytes().startswith(b"\x89PNG")
 
 
-def test_bench_says_who_is_wrong_absent_or_fails(tmp_path, monkeypatch, capsys):
-    case = ("--cases", "LSTM step T1 B1 I1 H40")
-    assert bench(*case, "--peers", "onednn") == 0
-    assert "onednn: FASTRNN_BENCH_ONEDNN names no driver" in capsys.readouterr().out
-    monkeypatch.setenv("FASTRNN_BENCH_ONEDNN", driver(tmp_path / "wrong", wrong="np.float32(1)"))
-    assert bench(*case, "--peers", "onednn") == 0
-    assert re.search(r"onednn: wrong: differs by .*, tolerance 0.0001", capsys.readouterr().out)
-    monkeypatch.setenv("FASTRNN_BENCH_ONEDNN", driver(tmp_path / "bad", nanoseconds="1 / 0"))
-    assert bench(*case, "--peers", "onednn") == 0
-    assert "onednn: failed: RuntimeError: the driver ended" in capsys.readouterr().out
+@pytest.mark.parametrize(
+    "behaviour, status, reason",
+    [
+        ({"wrong": "np.float32(1)"}, "wrong", r"differs by .*, tolerance 0\.0001"),
+        ({"nanoseconds": "1 / 0"}, "failed", "RuntimeError: the driver ended with status 1"),
+    ],
+)
+def test_a_peer_that_is_wrong_or_fails_has_no_time(
+    tmp_path, monkeypatch, behaviour, status, reason
+):
+    monkeypatch.setenv("FASTRNN_BENCH_ONEDNN", driver(tmp_path / "driver", **behaviour))
+    case = Case("LSTM", "inference", 3, 2, 4, 5, 2, bidirectional=True)
+    found = worker.measure_case(case, ["onednn"], 1, 0.01, lambda _: None)
+    assert found["fastrnn"]["median"] > 0
+    assert found["onednn"]["status"] == status
+    assert re.match(reason, found["onednn"]["reason"])
+    assert "median" not in found["onednn"]
 
 
 def test_bench_without_any_peer(capsys):
-    assert bench("--cases", "RNN step T1 B1 I64 H64", "--peers", "none") == 0
-    assert re.search(r"\| RNN step T1 B1 I64 H64 \| [\d.]+ \| – \|", capsys.readouterr().out)
+    assert bench("--cases", "RNN step T1 B1 I64 H64", "--peers", "onednn") == 0
+    out = capsys.readouterr().out
+    assert re.search(r"\| RNN step T1 B1 I64 H64 \| [\d.]+ \| – \|", out)
+    assert "onednn: FASTRNN_BENCH_ONEDNN names no driver" in out
 
 
 def test_bench_lists_cases_and_libraries(capsys):

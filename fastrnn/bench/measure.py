@@ -66,7 +66,7 @@ def interleave(
     failures : dict
         What the others raised.
     """
-    turn_seconds = min(max(seconds / (2 * TURNS * len(programs)), 2e-3), 50e-3)
+    turn_seconds = min(max(seconds / (2 * TURNS * max(len(programs), 1)), 2e-3), 50e-3)
     times: dict[str, Times] = {}
     failures: dict[str, Exception] = {}
     gc.collect()
@@ -74,7 +74,7 @@ def interleave(
     try:
         begin = time.perf_counter()
         rounds = 0
-        while rounds < TURNS or time.perf_counter() - begin < seconds:
+        while programs and (rounds < TURNS or time.perf_counter() - begin < seconds):
             for name, program in programs.items():
                 if name in failures:
                     continue

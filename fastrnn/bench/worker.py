@@ -7,6 +7,7 @@ that might take the process down, ``{"result": case, "programs": ...}``. `runner
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -54,40 +55,54 @@ def measure_case(
     case: Case, peers: Sequence[str], threads: int, seconds: float, begin: Callable[[str], None]
 ) -> dict[str, dict[str, Any]]:
     """Prepare, check and time fastrnn and the peers; return what became of each by name."""
-    begin(OURS)
+    with contextlib.ExitStack() as stack:
+        found, programs = _prepared(case, peers, threads, begin, stack)
+        begin("timing")
+        times, failures = interleave(programs, seconds)
+    for name, failure in failures.items():
+        found[name] = {"status": "failed", "reason": _one_line(failure)}
+    for name, measured in times.items():
+        found[name] |= measured.summary()
+    settle()
+    return found
+
+
+def _prepared(
+    case: Case,
+    peers: Sequence[str],
+    threads: int,
+    begin: Callable[[str], None],
+    stack: contextlib.ExitStack,
+) -> tuple[dict[str, dict[str, Any]], dict[str, Program]]:
+    """Return what became of each so far, and the programs that give the right results."""
     weights, x, dy = arrays_of(case)
-    ours = PEERS[OURS].prepare(case, weights, x, dy, threads)
-    expected = _two_results(ours)
-    programs = {OURS: ours}
-    found: dict[str, dict[str, Any]] = {OURS: {"status": "ok", "error": 0.0}}
-    for name in peers:
+    found: dict[str, dict[str, Any]] = {}
+    programs: dict[str, Program] = {}
+    expected: list[dict[str, Any]] = []
+    for name in (OURS, *peers):
         begin(name)
         try:
             program = PEERS[name].prepare(case, weights, x, dy, threads)
-            programs[name] = program
-            error = _worst(_two_results(program), expected)
+            stack.callback(program.close)
+            results = _two_results(program)
         except UnsupportedError as reason:
             found[name] = {"status": "unsupported", "reason": str(reason)}
             continue
         except Exception as problem:
             found[name] = {"status": "failed", "reason": _one_line(problem)}
-            programs.pop(name, None)
+            if name == OURS:
+                break
             continue
-        found[name] = {"status": "ok", "error": error}
-        if not error <= PEERS[name].tolerance:
-            text = f"differs by {error:.2g}, tolerance {PEERS[name].tolerance:g}"
+        expected = expected or results  # ours come first
+        error = _worst(results, expected)
+        tolerance = PEERS[name].tolerance
+        if error <= tolerance:
+            found[name] = {"status": "ok", "error": error}
+            programs[name] = program
+        else:
+            text = f"differs by {error:.2g}, tolerance {tolerance:g}"
             found[name] = {"status": "wrong", "reason": text}
-            programs.pop(name).close()
-    begin("timing")
-    times, failures = interleave(programs, seconds)
-    for name, failure in failures.items():
-        found[name] = {"status": "failed", "reason": _one_line(failure)}
-    for name, measured in times.items():
-        found[name] |= measured.summary()
-    for program in programs.values():
-        program.close()
-    settle()
-    return found
+    return found, programs
 
 
 def arrays_of(case: Case) -> tuple[dict[str, Any], Any, Any]:

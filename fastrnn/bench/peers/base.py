@@ -76,10 +76,7 @@ class Peer:
 
     def version(self) -> str:
         """Return the version of a peer that is not missing."""
-        owners = importlib.metadata.packages_distributions()
-        first, *others = (
-            importlib.metadata.version(owners.get(name, [name])[0]) for name in self.modules
-        )
+        first, *others = map(_version, self.modules)
         names = [f"{name} {v}" for name, v in zip(self.modules[1:], others, strict=True)]
         return f"{first} ({', '.join(names)})" if names else first
 
@@ -104,6 +101,13 @@ class Peer:
             If the library cannot do the case.
         """
         raise NotImplementedError
+
+
+def _version(module: str) -> str:
+    try:
+        return importlib.metadata.version(module)
+    except importlib.metadata.PackageNotFoundError:  # the module has another name (tensorflow-cpu)
+        return importlib.metadata.version(importlib.metadata.packages_distributions()[module][0])
 
 
 def weight_suffixes(case: Case) -> list[list[str]]:

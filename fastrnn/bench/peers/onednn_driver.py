@@ -121,11 +121,9 @@ class _Driver(Program):
         return {"y": np.fromfile(path, np.float32).reshape(self._shape)}
 
     def _close(self) -> None:
-        with self._process as process:
-            if process.stdin is not None and process.poll() is None:
-                process.stdin.write("quit\n")
-            try:
-                process.communicate(timeout=5)
-            except subprocess.TimeoutExpired:
-                process.kill()
+        try:
+            self._process.communicate("quit\n", timeout=5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.communicate()
         shutil.rmtree(self._folder, ignore_errors=True)
