@@ -288,6 +288,7 @@ def test_bench_measures_checks_and_writes_all_files(tmp_path, monkeypatch, capsy
     for result in found["results"]:
         assert result["threads"] == 1
         assert result["limit"] > 0
+        assert result["peak"] > 0
         assert Case(**result["case"]).name() == result["name"]
         assert set(result["programs"]) == {"fastrnn", "numpy", "onednn"}
         for program in result["programs"].values():
@@ -315,7 +316,8 @@ def test_a_peer_that_is_wrong_or_fails_has_no_time(
 ):
     monkeypatch.setenv("FASTRNN_BENCH_ONEDNN", driver(tmp_path / "driver", **behaviour))
     case = Case("LSTM", "inference", 3, 2, 4, 5, 2, bidirectional=True)
-    found = worker.measure_case(case, ["onednn"], 1, 0.01, lambda _: None)
+    found, peak = worker.measure_case(case, ["onednn"], 1, 0.01, lambda _: None)
+    assert peak > 0
     assert found["fastrnn"]["median"] > 0
     assert found["onednn"]["status"] == status
     assert re.match(reason, found["onednn"]["reason"])
@@ -383,7 +385,7 @@ class DyingWorker:
             if index == 1 and [1, "numpy"] not in json.loads(json.dumps(self.job["excluded"])):
                 self.status = -11
                 return
-            yield {"result": index, "programs": {"fastrnn": {"status": "ok"}}}
+            yield {"result": index, "programs": {"fastrnn": {"status": "ok"}}, "peak": 1e9}
 
 
 def test_a_peer_that_kills_the_process_is_left_out_of_that_case_alone(monkeypatch):

@@ -12,7 +12,7 @@ import gc
 import math
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,9 +55,16 @@ class Times:
 
 
 def interleave(
-    programs: Mapping[str, Program], seconds: float
+    programs: Mapping[str, Program], seconds: float, pace: Callable[[], object] = lambda: None
 ) -> tuple[dict[str, Times], dict[str, Exception]]:
     """Time the programs in turns until `seconds` are over, at least TURNS turns each.
+
+    Parameters
+    ----------
+    programs : mapping
+    seconds : float
+    pace : callable
+        Called once in each round, to see how the machine is doing meanwhile.
 
     Returns
     -------
@@ -85,6 +92,8 @@ def interleave(
                 except Exception as problem:
                     failures[name] = problem
                     times.pop(name, None)
+            settle()
+            pace()
             rounds += 1
     finally:
         gc.enable()

@@ -36,9 +36,9 @@ def best_peer(result: Result) -> tuple[str, float] | None:
 def markdown(report: Mapping[str, Any]) -> str:
     """Return the whole report: machine, limits, a table for each number of threads, remarks."""
     parts = [_machine(report), _limits(report)]
-    for threads in report["limits"]:
+    for threads, machine in report["limits"].items():
         results = [r for r in report["results"] if r["threads"] == int(threads)]
-        parts.append(_table(int(threads), results))
+        parts.append(_table(int(threads), results, machine["peak"]))
     parts.append(_slower(report))
     parts.append(_not_measured(report))
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -92,14 +92,14 @@ def _limits(report: Mapping[str, Any]) -> str:
     return "Limits of the machine:\n\n" + _rows(rows)
 
 
-def _table(threads: int, results: list[Result]) -> str:
+def _table(threads: int, results: list[Result], peak: float) -> str:
     names = [name for name in PEERS if name != OURS]
     names = [n for n in names if any("median" in r["programs"].get(n, {}) for r in results)]
     external = [name for name in names if not PEERS[name].python]
     rows = [
         ["case", *names, OURS, "× best peer"]
         + [f"× {name}" for name in external]
-        + ["of the limit", "GFLOP/s", "cores busy"]
+        + ["of the limit", "pace", "GFLOP/s", "cores busy"]
     ]
     for result in results:
         programs = result["programs"]
@@ -115,6 +115,7 @@ def _table(threads: int, results: list[Result]) -> str:
                 other = programs.get(name, {}).get("median")
                 cells.append("–" if other is None else f"{other / ours:.2f}")
             cells.append(f"{result['limit'] / ours:.2f}")
+            cells.append(f"{result['peak'] / peak:.2f}")
             cells.append(f"{result['flops'] / ours / 1e9:.1f}")
             cells.append(_busy(programs, best))
         rows.append(cells)

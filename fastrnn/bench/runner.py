@@ -148,17 +148,20 @@ class _ThreadCount:
         elif "versions" in event:
             self._report["versions"] |= event["versions"]
         elif "result" in event:
-            self._finish(event["result"], event["programs"], done)
+            self._finish(event["result"], event["programs"], done, event["peak"])
         else:
             index, program = self._at = (event["begin"], event["program"])
             name = "" if index is None else f"{self._todo[index].name()}: "
             begin(f"{counted(self._threads)}, {name}{program}")
 
-    def _finish(self, index: int, programs: dict[str, Any], done: Progress) -> None:
+    def _finish(
+        self, index: int, programs: dict[str, Any], done: Progress, peak: float = 0.0
+    ) -> None:
         assert self._machine is not None
         case = self._todo.pop(index)
         programs = programs | self._died.get(index, {})
-        self._report["results"].append(_result(case, self._threads, self._machine, programs))
+        result = _result(case, self._threads, self._machine, programs)
+        self._report["results"].append({**result, "peak": peak})
         done(case.name())
 
     def _blame(self, ending: str, log: Path, done: Progress) -> None:

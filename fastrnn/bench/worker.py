@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import statistics
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 
 import fastrnn
+from fastrnn import _core
 
 from . import limits
 from .cases import Case
@@ -47,24 +49,36 @@ def main() -> None:
     for index, values in job["cases"]:
         case = Case(**values)
         names = [name for name in job["peers"] if [index, name] not in job["excluded"]]
-        programs = measure_case(case, names, threads, job["seconds"], partial(begin, index))
-        report({"result": index, "programs": programs})
+        programs, peak = measure_case(case, names, threads, job["seconds"], partial(begin, index))
+        report({"result": index, "programs": programs, "peak": peak})
 
 
 def measure_case(
     case: Case, peers: Sequence[str], threads: int, seconds: float, begin: Callable[[str], None]
-) -> dict[str, dict[str, Any]]:
-    """Prepare, check and time fastrnn and the peers; return what became of each by name."""
+) -> tuple[dict[str, dict[str, Any]], float]:
+    """Prepare, check and time fastrnn and the peers.
+
+    Returns
+    -------
+    programs : dict
+        What became of each, by name.
+    peak : float
+        The FMA peak (FLOP/s) meanwhile, the median of one measurement in each round.
+    """
+    isa = _core.config()["isa"]
+    peaks: list[float] = []
     with contextlib.ExitStack() as stack:
         found, programs = _prepared(case, peers, threads, begin, stack)
         begin("timing")
-        times, failures = interleave(programs, seconds)
+        times, failures = interleave(
+            programs, seconds, lambda: peaks.append(_core.peak_flops(isa, threads))
+        )
     for name, failure in failures.items():
         found[name] = {"status": "failed", "reason": _one_line(failure)}
     for name, measured in times.items():
         found[name] |= measured.summary()
     settle()
-    return found
+    return found, statistics.median(peaks) if peaks else 0.0
 
 
 def _prepared(
