@@ -136,6 +136,8 @@ def test_machine_goes_through_json_and_keeps_the_better_measurement():
     best = worse.best_of(MACHINE)
     assert (best.peak, best.isa_peaks["generic"]) == (100e9, 2e9)
     assert (best.barrier, best.team) == (1e-7, 1e-6)
+    assert best.with_peak(1e9) == best
+    assert best.with_peak(2e11).isa_peaks["avx2"] == best.with_peak(2e11).peak == 2e11
 
 
 def test_measured_limits_are_numbers_of_this_machine():

@@ -21,7 +21,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,11 @@ class Machine:
             min(self.barrier, other.barrier),
             min(self.team, other.team),
         )
+
+    def with_peak(self, peak: float) -> Machine:
+        """Return it with this FMA peak of its instruction set, if that is better."""
+        best = max(self.peak, peak)
+        return replace(self, peak=best, isa_peaks={**self.isa_peaks, self.isa: best})
 
     def as_dict(self) -> dict[str, Any]:
         """Return it for JSON."""

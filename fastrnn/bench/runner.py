@@ -117,9 +117,11 @@ class _ThreadCount:
             self._process(self._job(limits=False), log, begin, done)
         self._process(self._job(limits=True), log, begin, done)
         assert self._machine is not None
-        for result in self._report["results"]:
-            if result["threads"] == self._threads:
-                result["limit"] = case_seconds(Case(**result["case"]), self._machine)
+        results = [r for r in self._report["results"] if r["threads"] == self._threads]
+        machine = self._machine.with_peak(max(result["peak"] for result in results))
+        self._report["limits"][str(self._threads)] = machine.as_dict()
+        for result in results:
+            result["limit"] = case_seconds(Case(**result["case"]), machine)
 
     def _process(self, job: dict[str, Any], log: Path, begin: Progress, done: Progress) -> None:
         self._at = (None, "import")
