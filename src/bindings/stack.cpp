@@ -29,6 +29,17 @@ bool take(const py::handle& object, const Shape& shape, const Item*& data) {
          std::equal(shape.begin(), shape.end(), a.shape());
 }
 
+// As py::array_t<Real>(shape), but NumPy finds the strides itself, which is faster.
+template <class Real>
+py::array_t<Real> new_array(const Shape& shape) {
+  const auto& numpy = py::detail::npy_api::get();
+  PyObject* array = numpy.PyArray_NewFromDescr_(
+      numpy.PyArray_Type_, py::dtype::of<Real>().release().ptr(), static_cast<int>(shape.size()),
+      shape.data(), nullptr, nullptr, 0, nullptr);
+  if (!array) throw py::error_already_set();
+  return py::reinterpret_steal<py::array_t<Real>>(array);
+}
+
 // The core takes any strides of time and batch, in whole items.
 bool has_plain_strides(const py::array& a, bool last_is_contiguous) {
   if (a.flags() & py::array::c_style) return true;
@@ -89,17 +100,18 @@ class PyStack {
     const LayerInput<Real>& in = call.in;
     const bool swapped = call.batch_first && !call.unbatched;
     const Index width = directions_ * cells_[0]->hidden_size;
-    py::array_t<Real> y(output_shape(call, swapped, width));
+    py::array_t<Real> y = new_array<Real>(output_shape(call, swapped, width));
     LayerOutput<Real> out = {};
     out.y = swapped ? Sequence<Real>{y.mutable_data(), width, in.steps * width}
                     : Sequence<Real>{y.mutable_data(), in.batch * width, width};
-    py::array_t<Real> h_n(state_shape(call));
+    const Shape shape = state_shape(call);
+    py::array_t<Real> h_n = new_array<Real>(shape);
     out.h_n = h_n.mutable_data();
     if (!has_cell_state(cells_[0]->kind)) {
       forward(in, out);
       return py::make_tuple(std::move(y), std::move(h_n));
     }
-    py::array_t<Real> c_n(state_shape(call));
+    py::array_t<Real> c_n = new_array<Real>(shape);
     out.c_n = c_n.mutable_data();
     forward(in, out);
     return py::make_tuple(std::move(y), py::make_tuple(std::move(h_n), std::move(c_n)));
