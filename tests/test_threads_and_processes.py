@@ -235,12 +235,14 @@ def test_multiprocessing_pool(method, tmp_path):
 
 # ------------------------------------------------------------------------------------- Ctrl-C
 
-# Minutes of work each; pages of the arrays that are not reached cost nothing.
+# Much work each; pages of the arrays that are not reached cost nothing.
 LONG_CALLS = {
     "inference": "layer(x)",
     "inference_of_a_batch": "layer(np.broadcast_to(np.float32(0.1), (1000, 256, 1)))",
     "inference_of_tokens": "layer(np.zeros((100_000, 1), np.uint8))",
     "inference_of_both_directions": "layer(x)",
+    "inference_of_a_stack": "fastrnn.LSTM(1, 64, 3)(np.zeros((4_000_000, 1, 1), np.float32))",
+    "inference_of_a_stack_of_many_rows": "fastrnn.GRU(1, 64, 3)(np.zeros((40_000, 100, 1), 'f4'))",
     "training": "layer.vjp(x[:20_000])",
 }
 INTERRUPTED = """

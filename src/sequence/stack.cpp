@@ -115,19 +115,23 @@ class StackForward {
     return std::max({Index(1), least, rows / std::max<Index>(1, in_.batch)});
   }
 
-  // After a stop the members still meet at all ticks, with nothing to do between.
+  // Member 0 says at each meeting whether all leave; the members read it before the next one, which
+  // it comes to with the other flag.
   void run_member(int member) {
     ScratchLease own;
     Workspace& workspace = member == 0 ? workspace_ : *own;
     const Interrupt interrupt = stop_.interrupt(member);
     for (Index tick = 0; tick < chunks_ + members_ - 1; ++tick) {
       const Index chunk = tick - member;
-      if (chunk >= 0 && chunk < chunks_ && !stop_.now())
+      if (chunk >= 0 && chunk < chunks_)
         stop_.guard([&] {
           if (chunk > 0 && interrupt.asked && interrupt.asked(interrupt.context)) return false;
           return run_chunk(member, chunk, workspace, interrupt);
         });
+      bool& leave = leave_[tick % 2];
+      if (member == 0) leave = stop_.now();
       barrier_.wait();
+      if (leave) return;
     }
   }
 
@@ -206,6 +210,7 @@ class StackForward {
   Index* lengths_ = nullptr;  // what is left of each row in a member's chunk
   Real* buffers_;
   SpinBarrier barrier_;
+  bool leave_[2] = {};
 };
 
 // Threads that get rows of their own, enough to fill tiles, and enough work to be woken for.
