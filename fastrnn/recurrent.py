@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from . import _core
+from . import _core, base
 from .base import (
+    FLOAT32,
     Layer,
     Parameter,
     RealArray,
@@ -29,7 +30,7 @@ MAX_LAYERS = 10_000  # a slip of the keyboard should be an error, not an endless
 
 
 class _Call(NamedTuple):
-    """Checked arguments of one call: always batched, time first (a view where need be)."""
+    """Arguments of the passes of training: always batched, time first (a view where need be)."""
 
     x: NDArray[Any]
     h0: RealArray | None
@@ -75,7 +76,9 @@ class Recurrent(Layer):
         for name, shape in self.parameter_shapes(Recurrent.config(self)):
             initial = self._rng.uniform(-bound, bound, shape)
             self._parameters[name] = Parameter(initial.astype(self.dtype))
-        self._cells: list[tuple[tuple[int, ...], Any]] = [((), ())] * self.num_layers
+        self._cells: list[tuple[tuple[int, ...], Any]]
+        self._ready: tuple[object, Any]
+        self.__dict__.update(self._no_cells())
         self._by_layer = [
             [self._parameters.get(name) for name in self._names(layer)]
             for layer in range(self.num_layers)
@@ -83,7 +86,15 @@ class Recurrent(Layer):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the packed weights, for copy and pickle: they are made anew when needed."""
-        return {**self.__dict__, "_cells": [((), ())] * self.num_layers}
+        return self.__dict__ | self._no_cells()
+
+    def _no_cells(self) -> dict[str, Any]:
+        """Return what holds packed weights, empty.
+
+        _cells: for each layer the versions of its parameters and the cells of its directions;
+        _ready: the `base.last_change` as of which the stack for inference is right, and the stack.
+        """
+        return {"_cells": [((), ())] * self.num_layers, "_ready": (None, None)}
 
     def config(self) -> dict[str, Any]:
         """Return the constructor's arguments (without the seed)."""
@@ -146,9 +157,14 @@ class Recurrent(Layer):
         TypeError
             For an array of another dtype than the layer's, or a state of the wrong type.
         """
-        call = self._check(x, state, lengths)
-        y, h, c, _, _ = self._forward(call, training=False)
-        return self._give(y, h, c, call.unbatched)
+        change, stack = self._ready
+        if change is not base.last_change:
+            stack = self._stack()
+        result: tuple[RealArray, State] | None = stack.call(x, state, lengths, self.batch_first)
+        if result is None:
+            result = stack.call(*self._plain(x, state, lengths), self.batch_first)
+            assert result is not None
+        return result
 
     def vjp(
         self, x: ArrayLike, state: State = None, lengths: ArrayLike | None = None
@@ -165,16 +181,8 @@ class Recurrent(Layer):
             initial state. Adds to the ``grad`` of each parameter that requires it. May be called
             more than once; x must not be changed in between. dx is None for token ids.
         """
-        call = self._check(x, state, lengths)
-        # States are small and their buffers often used again: the pullback keeps its own.
-        own: Any = {
-            name: None if getattr(call, name) is None else getattr(call, name).copy()
-            for name in ("h0", "c0", "lengths")
-        }
-        if call.x.ndim == 2:  # token ids were checked: they must stay as they are
-            own["x"] = call.x.copy()
-        call = call._replace(**own)
-        y, h, c, tapes, masks = self._forward(call, training=True)
+        call = self._batched(*self._plain(x, state, lengths))
+        y, h, c, tapes, masks = self._forward(call)
         result = self._give(y, h, c, call.unbatched)
         result[0].flags.writeable = False
         wanted = [
@@ -206,23 +214,18 @@ class Recurrent(Layer):
         ValueError
             Also for a bidirectional layer, which needs the whole sequence.
         """
-        if self.bidirectional:
-            raise ValueError("step: expected one direction, got a bidirectional layer")
-        x = self._input("x_t", x_t)
-        rank = 1 if x.dtype.kind in "iu" else 2
-        if x.ndim not in (rank - 1, rank) or (rank == 2 and x.shape[-1] != self.input_size):
-            last = f", {self.input_size}" if rank == 2 else ","
-            one = f"({self.input_size},)" if rank == 2 else "()"
-            raise ValueError(
-                f"x_t: expected the shape (B{last}), or {one} for one stream, got {x.shape}"
-            )
-        unbatched = x.ndim < rank
-        call = self._checked("x_t", x[None, None] if unbatched else x[None], state, unbatched)
-        y, h, c, _, _ = self._forward(call, training=False)
-        y_t = y[0, 0] if unbatched else y[0]
-        return y_t, self._give(y, h, c, unbatched)[1]
+        change, stack = self._ready
+        if change is not base.last_change:
+            stack = self._stack()
+        result: tuple[RealArray, State] | None = stack.step(x_t, state)
+        if result is None:
+            result = stack.step(*self._plain_step(x_t, state))
+            assert result is not None
+        return result
 
     # --- arguments ----------------------------------------------------------------------------
+    # `_core` runs a call or a step whose arguments are plain: arrays just as it takes them. It
+    # returns None for any others; they come here, to be made plain or to raise what is wrong.
 
     def _input(self, name: str, x: ArrayLike) -> NDArray[Any]:
         if not isinstance(x, np.ndarray):
@@ -233,7 +236,10 @@ class Recurrent(Layer):
             raise TypeError(f"{name}: expected {self.dtype} or integer token ids, got {x.dtype}")
         return x
 
-    def _check(self, x: ArrayLike, state: State, lengths: ArrayLike | None) -> _Call:
+    def _plain(
+        self, x: ArrayLike, state: State, lengths: ArrayLike | None
+    ) -> tuple[NDArray[Any], State, NDArray[np.int64] | None]:
+        """Return the arguments of a call as plain arrays, or raise what is wrong with them."""
         x = self._input("x", x)
         rank = 2 if x.dtype.kind in "iu" else 3
         if x.ndim not in (rank - 1, rank) or (rank == 3 and x.shape[-1] != self.input_size):
@@ -243,46 +249,42 @@ class Recurrent(Layer):
                 f"x: expected the shape ({axes}{last}), or (T{last or ','}) for one sequence, "
                 f"got {x.shape}"
             )
-        unbatched = x.ndim < rank
-        if unbatched:
-            x = x[:, None]
-        elif self.batch_first:
-            x = x.swapaxes(0, 1)
-        call = self._checked("x", x, state, unbatched)
-        return call if lengths is None else call._replace(lengths=self._lengths(lengths, call))
+        T, B = x.shape[0], None
+        if x.ndim == rank:
+            T, B = x.shape[1::-1] if self.batch_first else x.shape[:2]
+        x, state = self._values("x", x), self._states(state, B)
+        return x, state, None if lengths is None else self._lengths(lengths, T, B)
 
-    def _checked(self, name: str, x: NDArray[Any], state: State, unbatched: bool) -> _Call:
-        """Return the call for x (T, B, I) or (T, B); the core takes any strides of T and B."""
-        if x.ndim == 2:
-            if x.size and not (x.min() >= 0 and x.max() < self.input_size):
-                wrong = x.min() if x.min() < 0 else x.max()
-                raise ValueError(
-                    f"{name}: expected token ids from 0 to {self.input_size - 1}, got {wrong}"
-                )
-        elif not x.flags.c_contiguous and x.strides[2] != x.itemsize:
-            x = np.ascontiguousarray(x)
-        if not x.flags.c_contiguous and (
-            x.strides[0] % x.itemsize or x.strides[1] % x.itemsize or not x.flags.aligned
-        ):
-            x = np.array(x, order="C")
-        if not x.dtype.isnative or not x.flags.aligned:
-            x = x.astype(x.dtype.newbyteorder("="))
-        h0 = c0 = None
-        if state is not None:
-            if self._has_cell_state:
-                if not isinstance(state, (tuple, list)) or len(state) != 2:
-                    raise TypeError(f"state: expected a tuple (h, c), got {_kind(state)}")
-                h0 = self._state("state[0] (h)", state[0], x.shape[1], unbatched)
-                c0 = self._state("state[1] (c)", state[1], x.shape[1], unbatched)
-            else:
-                h0 = self._state("state (h)", state, x.shape[1], unbatched)
-        return _Call(x, h0, c0, None, unbatched)
+    def _plain_step(self, x_t: ArrayLike, state: State) -> tuple[NDArray[Any], State]:
+        """Return the arguments of a step as plain arrays, or raise what is wrong with them."""
+        if self.bidirectional:
+            raise ValueError("step: expected one direction, got a bidirectional layer")
+        x = self._input("x_t", x_t)
+        rank = 1 if x.dtype.kind in "iu" else 2
+        if x.ndim not in (rank - 1, rank) or (rank == 2 and x.shape[-1] != self.input_size):
+            last = f", {self.input_size}" if rank == 2 else ","
+            one = f"({self.input_size},)" if rank == 2 else "()"
+            raise ValueError(
+                f"x_t: expected the shape (B{last}), or {one} for one stream, got {x.shape}"
+            )
+        return self._values("x_t", x), self._states(state, x.shape[0] if x.ndim == rank else None)
 
-    def _lengths(self, lengths: ArrayLike, call: _Call) -> NDArray[np.int64]:
-        if call.unbatched:
+    def _values(self, name: str, x: NDArray[Any]) -> NDArray[Any]:
+        """Return x, copied if its memory layout is none that the core takes; ids are checked."""
+        ids = x.dtype.kind in "iu"
+        if ids and x.size and not (x.min() >= 0 and x.max() < self.input_size):
+            wrong = x.min() if x.min() < 0 else x.max()
+            raise ValueError(
+                f"{name}: expected token ids from 0 to {self.input_size - 1}, got {wrong}"
+            )
+        whole = all(stride % x.itemsize == 0 for stride in x.strides)
+        rows = x.flags.c_contiguous or (whole and (ids or x.strides[-1] == x.itemsize))
+        return x if rows and x.flags.aligned else np.array(x, order="C")
+
+    def _lengths(self, lengths: ArrayLike, T: int, B: int | None) -> NDArray[np.int64]:
+        if B is None:
             raise ValueError("lengths: expected None for one sequence, got an array")
         array = integer_array("lengths", lengths)
-        T, B = call.x.shape[:2]
         if array.shape != (B,):
             raise ValueError(f"lengths: expected the shape ({B},), got {array.shape}")
         if B and (array.min() < 0 or array.max() > T):
@@ -290,15 +292,44 @@ class Recurrent(Layer):
             raise ValueError(f"lengths: expected numbers from 0 to {T}, got {wrong}")
         return array
 
-    def _state(self, name: str, value: ArrayLike, B: int, unbatched: bool) -> RealArray:
+    def _states(self, state: State, B: int | None) -> State:
+        """Return the state of B rows, or of one sequence where B is None."""
+        if state is None:
+            return None
+        if not self._has_cell_state:
+            return self._state("state (h)", state, B)
+        if not isinstance(state, (tuple, list)) or len(state) != 2:
+            raise TypeError(f"state: expected a tuple (h, c), got {_kind(state)}")
+        h, c = state
+        return self._state("state[0] (h)", h, B), self._state("state[1] (c)", c, B)
+
+    def _state(self, name: str, value: ArrayLike, B: int | None) -> RealArray:
         if isinstance(value, tuple):
             raise TypeError(f"{name}: expected an array, got a tuple")
         array = real_array(name, value, self.dtype)
         layers = self.num_layers * self._directions
-        expected = (layers, self.hidden_size) if unbatched else (layers, B, self.hidden_size)
+        expected = (layers, self.hidden_size) if B is None else (layers, B, self.hidden_size)
         if array.shape != expected:
             raise ValueError(f"{name}: expected the shape {expected}, got {array.shape}")
-        return array.reshape(layers, B, self.hidden_size)
+        return array
+
+    def _batched(self, x: NDArray[Any], state: State, lengths: NDArray[np.int64] | None) -> _Call:
+        """Return the plain arguments for training, with copies of what the pullback must own."""
+        ids = x.dtype.kind in "iu"
+        unbatched = x.ndim < (2 if ids else 3)
+        if unbatched:
+            x = x[:, None]
+        elif self.batch_first:
+            x = x.swapaxes(0, 1)
+        h0, c0 = state if self._has_cell_state and state is not None else (state, None)
+        # States are small and their buffers often used again; ids were checked, and must stay so.
+        return _Call(
+            x.copy() if ids else x,
+            None if h0 is None else np.array(h0[:, None] if unbatched else h0),
+            None if c0 is None else np.array(c0[:, None] if unbatched else c0),
+            None if lengths is None else lengths.copy(),
+            unbatched,
+        )
 
     def _give(
         self, y: RealArray, h: RealArray, c: RealArray | None, unbatched: bool
@@ -318,6 +349,14 @@ class Recurrent(Layer):
     def _kind(self) -> str:
         raise NotImplementedError
 
+    def _stack(self) -> Any:
+        """Return the stack for inference; see `base.last_change`."""
+        change = base.last_change  # before the versions: a later change is for the next call
+        cells = [self._packed(layer, False) for layer in range(self.num_layers)]
+        stack = (_core.StackFloat32 if self.dtype == FLOAT32 else _core.StackFloat64)(cells)
+        self._ready = (change, stack)
+        return stack
+
     def _packed(self, layer: int, training: bool) -> Any:
         """Return the layer's cells, packed for the kernels; packed anew when a weight changed."""
         parameters = self._by_layer[layer]
@@ -336,21 +375,21 @@ class Recurrent(Layer):
         return cells
 
     def _forward(
-        self, call: _Call, training: bool
+        self, call: _Call
     ) -> tuple[RealArray, RealArray, RealArray | None, list[Any], list[RealArray]]:
-        """Return y, h_n, c_n and, for training, a tape per layer and the dropout masks between."""
+        """Return y, h_n, c_n, a tape per layer and the dropout masks between, for training."""
         x, D = call.x, self._directions
         shape = (self.num_layers * D, x.shape[1], self.hidden_size)
         h_n = np.empty(shape, self.dtype)
         c_n = np.empty(shape, self.dtype) if self._has_cell_state else None
         tapes, masks = [], []
         for layer in range(self.num_layers):
-            if training and layer > 0 and self.dropout > 0:
+            if layer > 0 and self.dropout > 0:
                 masks.append(self._dropout_mask(x.shape))
                 x = x * masks[-1]
             part = slice(layer * D, layer * D + D)
             x, tape = _core.layer_forward(
-                self._packed(layer, training),
+                self._packed(layer, True),
                 x,
                 None if call.h0 is None else call.h0[part],
                 None if call.c0 is None else call.c0[part],
@@ -358,7 +397,6 @@ class Recurrent(Layer):
                 h_n[part],
                 None if c_n is None else c_n[part],
                 self.batch_first and not call.unbatched,
-                training,
             )
             tapes.append(tape)
         return x, h_n, c_n, tapes, masks
@@ -450,16 +488,20 @@ class Recurrent(Layer):
     def _state_gradients(
         self, dstate: State, B: int, unbatched: bool
     ) -> tuple[RealArray | None, RealArray | None]:
+        def batched(name: str, value: ArrayLike) -> RealArray:
+            array = self._state(name, value, None if unbatched else B)
+            return array[:, None] if unbatched else array
+
         if dstate is None:
             return None, None
         if not self._has_cell_state:
-            return self._state("dstate (dh)", dstate, B, unbatched), None
+            return batched("dstate (dh)", dstate), None
         if not isinstance(dstate, (tuple, list)) or len(dstate) != 2:
             raise TypeError(f"dstate: expected a tuple (dh, dc), got {_kind(dstate)}")
         dh, dc = dstate
         return (
-            None if dh is None else self._state("dstate[0] (dh)", dh, B, unbatched),
-            None if dc is None else self._state("dstate[1] (dc)", dc, B, unbatched),
+            None if dh is None else batched("dstate[0] (dh)", dh),
+            None if dc is None else batched("dstate[1] (dc)", dc),
         )
 
 

@@ -343,6 +343,22 @@ def test_step_of_both_directions(cell):
         make(cell, bidirectional=True).step(floats(BATCH, INPUTS))
 
 
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("cell", CELLS)
+def test_step_of_every_memory_layout(cell, view):
+    layer, x = make(cell), floats(BATCH, INPUTS)
+    state = (floats(*STATE_SHAPE), floats(*STATE_SHAPE) + 1)[: states(cell)]
+    ids = np.arange(BATCH)
+    views = tuple(views_of(s)[view] for s in state)
+    one = len(state) == 1
+    for given in (x, ids):
+        want, _ = layer.step(given, state[0] if one else state)
+        got, _ = layer.step(views_of(given)[view], views[0] if one else views)
+        assert np.array_equal(got, want)
+        lists = [s.tolist() for s in state]
+        assert np.array_equal(layer.step(given.tolist(), lists[0] if one else lists)[0], want)
+
+
 # --------------------------------------------------------------------------------------- pullback
 
 

@@ -72,6 +72,25 @@ def test_one_layer_in_many_threads_at_once(cell, num_threads, set_num_threads):
                 assert_same_bits(got, want)
 
 
+@pytest.mark.parametrize("hidden_size", [3, 200])
+def test_one_layer_steps_in_many_threads_at_once(hidden_size):
+    """Small steps keep the interpreter lock, large ones let it go."""
+    case = Case(steps=30, batch=1, hidden_size=hidden_size, num_layers=2)
+    layer, data = case.layer(), case.data()
+    want = infer(case, layer, data)
+
+    def stream(_):
+        outputs, state = [], data.state
+        for x_t in data.x:
+            y_t, state = layer.step(x_t, state)
+            outputs.append(y_t)
+        return {"y": np.stack(outputs), "last h": state[0], "last c": state[1]}
+
+    with ThreadPoolExecutor(6) as pool:
+        for got in pool.map(stream, range(12)):
+            assert_same_bits(got, want)
+
+
 def test_number_of_threads_may_change_meanwhile(set_num_threads):
     case = CASES[0]
     layer = frozen_layer(case)
@@ -216,12 +235,14 @@ def test_multiprocessing_pool(method, tmp_path):
 
 # ------------------------------------------------------------------------------------- Ctrl-C
 
-# Minutes of work each; pages of the arrays that are not reached cost nothing.
+# Much work each; pages of the arrays that are not reached cost nothing.
 LONG_CALLS = {
     "inference": "layer(x)",
     "inference_of_a_batch": "layer(np.broadcast_to(np.float32(0.1), (1000, 256, 1)))",
     "inference_of_tokens": "layer(np.zeros((100_000, 1), np.uint8))",
     "inference_of_both_directions": "layer(x)",
+    "inference_of_a_stack": "fastrnn.LSTM(1, 64, 3)(np.zeros((4_000_000, 1, 1), np.float32))",
+    "inference_of_a_stack_of_many_rows": "fastrnn.GRU(1, 64, 3)(np.zeros((40_000, 100, 1), 'f4'))",
     "training": "layer.vjp(x[:20_000])",
 }
 INTERRUPTED = """

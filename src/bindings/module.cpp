@@ -5,5 +5,6 @@ PYBIND11_MODULE(_core, m) {
   fastrnn::bindings::register_config(m);
   fastrnn::bindings::register_limits(m);
   fastrnn::bindings::register_recurrent(m);
+  fastrnn::bindings::register_stack(m);
   fastrnn::bindings::register_ops(m);
 }

@@ -50,12 +50,13 @@ class Forward : Pass<Real> {
   void prepare() {
     const Cell<Real>& cell = *cells_[0];
     const Index units = group_units(cell.kind, cell.kernels.lanes);
-    groups_.reset(new Group[grid_.members() / grid_.unit_parts]);
+    Group* groups = workspace_.template take<Group>(grid_.members() / grid_.unit_parts);
     members_ = workspace_.template take<Member>(grid_.members());
     for (int i = 0; i < grid_.members(); ++i) {
       Member& m = members_[i];
       m.part = part_of(grid_, i, rows_, hidden_, cell.kernels.lanes);
-      m.group = &groups_[i / grid_.unit_parts];
+      m.group = groups + i / grid_.unit_parts;
+      if (m.part.unit_part == 0) new (m.group) Group();
       m.group->barrier.set_members(grid_.unit_parts);
       m.group_begin = m.part.unit_begin / units;
       m.group_end = (m.part.unit_end + units - 1) / units;
@@ -201,7 +202,6 @@ class Forward : Pass<Real> {
     }
   }
 
-  std::unique_ptr<Group[]> groups_;
   Member* members_ = nullptr;
 };
 

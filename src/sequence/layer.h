@@ -21,17 +21,19 @@ struct Interrupt {
 };
 
 // Input: x or tokens (one-hot vectors given by their index), the other null. All states are
-// (D, B, H), contiguous. lengths (B), 0 <= length <= T, or null where all are T. Null h0, c0: zeros.
+// (D, B, H), contiguous. lengths (B), 0 <= length <= T, or null where all are T; order: null, or what
+// longest_first (plan.h) gives for them, should it be known. Null h0, c0: zeros.
 template <class Real>
 struct LayerInput {
   Index steps, batch;
   Sequence<const Real> x;
   Sequence<const Index> tokens;
-  const Index* lengths;
+  const Index *lengths, *order;
   const Real *h0, *c0;
 };
 
-// y: D blocks of H per row, zeros past a row's length. h_n, c_n: the state after its last step.
+// y: D blocks of H per row, zeros past a row's length. h_n, c_n: the state after its last step; may be
+// h0 and c0.
 // cache: null in inference; else cache_values() values, to be given to layer_backward.
 template <class Real>
 struct LayerOutput {

@@ -29,7 +29,7 @@ class Pass {
         out_(out),
         workspace_(workspace),
         interrupt_(interrupt),
-        rows_(Rows::make(in.steps, in.batch, in.lengths, workspace)),
+        rows_(Rows::make(in.steps, in.batch, in.lengths, in.order, workspace)),
         zeros_(workspace.take_zeroed<Real>(zero_count(*cells[0]))) {}
 
   // Zeros for a state, and for the start of any plain product, in whole panels.
