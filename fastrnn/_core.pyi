@@ -27,6 +27,8 @@ class CellFloat32(_Cell): ...
 class CellFloat64(_Cell): ...
 
 class _Tape:
+    @property
+    def cache_bytes(self) -> int: ...
     def backward(
         self,
         dy: Real | None,
@@ -57,6 +59,7 @@ def layer_forward(
     c_n: Real | None,
     batch_first: bool,
     keep: bool,
+    checkpoint_every: int = 0,
 ) -> tuple[Real, _Tape | None]: ...
 def linear_forward(x: Real, weight: Real, bias: Real | None) -> Real: ...
 def linear_backward(

@@ -147,13 +147,29 @@ class Recurrent(Layer):
             For an array of another dtype than the layer's, or a state of the wrong type.
         """
         call = self._check(x, state, lengths)
-        y, h, c, _, _ = self._forward(call, training=False)
+        y, h, c, _, _ = self._forward(call, False)
         return self._give(y, h, c, call.unbatched)
 
     def vjp(
-        self, x: ArrayLike, state: State = None, lengths: ArrayLike | None = None
+        self,
+        x: ArrayLike,
+        state: State = None,
+        lengths: ArrayLike | None = None,
+        checkpoint_every: int | None = None,
     ) -> tuple[tuple[RealArray, State], Callable[..., tuple[RealArray | None, State]]]:
         """Run the layer for training: as a call, with dropout, and the pullback.
+
+        Parameters
+        ----------
+        x, state, lengths
+            As of a call.
+        checkpoint_every : int, optional
+            Where given, each layer keeps no gates for the pullback, but, beside its output, the
+            cell state of every so many steps (an LSTM; the others nothing), and the pullback
+            computes the gates anew for that many steps at a time (Chen et al. 2016; Gruslys et al.
+            2016). About sqrt(T) gives a state memory of O(sqrt T) instead of O(T), for some more
+            time; the bits of all results are the same. The outputs between the layers of a stack
+            are kept, as they are inputs.
 
         Returns
         -------
@@ -166,6 +182,10 @@ class Recurrent(Layer):
             more than once; x must not be changed in between. dx is None for token ids.
         """
         call = self._check(x, state, lengths)
+        every = 0
+        if checkpoint_every is not None:
+            longest = max(1, call.x.shape[0])
+            every = min(check_size("checkpoint_every", checkpoint_every), longest)
         # States are small and their buffers often used again: the pullback keeps its own.
         own: Any = {
             name: None if getattr(call, name) is None else getattr(call, name).copy()
@@ -174,7 +194,7 @@ class Recurrent(Layer):
         if call.x.ndim == 2:  # token ids were checked: they must stay as they are
             own["x"] = call.x.copy()
         call = call._replace(**own)
-        y, h, c, tapes, masks = self._forward(call, training=True)
+        y, h, c, tapes, masks = self._forward(call, True, every)
         result = self._give(y, h, c, call.unbatched)
         result[0].flags.writeable = False
         wanted = [
@@ -218,7 +238,7 @@ class Recurrent(Layer):
             )
         unbatched = x.ndim < rank
         call = self._checked("x_t", x[None, None] if unbatched else x[None], state, unbatched)
-        y, h, c, _, _ = self._forward(call, training=False)
+        y, h, c, _, _ = self._forward(call, False)
         y_t = y[0, 0] if unbatched else y[0]
         return y_t, self._give(y, h, c, unbatched)[1]
 
@@ -336,7 +356,7 @@ class Recurrent(Layer):
         return cells
 
     def _forward(
-        self, call: _Call, training: bool
+        self, call: _Call, training: bool, checkpoint_every: int = 0
     ) -> tuple[RealArray, RealArray, RealArray | None, list[Any], list[RealArray]]:
         """Return y, h_n, c_n and, for training, a tape per layer and the dropout masks between."""
         x, D = call.x, self._directions
@@ -359,6 +379,7 @@ class Recurrent(Layer):
                 None if c_n is None else c_n[part],
                 self.batch_first and not call.unbatched,
                 training,
+                checkpoint_every,
             )
             tapes.append(tape)
         return x, h_n, c_n, tapes, masks
