@@ -1,4 +1,4 @@
-"""Training with `checkpoint_every` gives what training without gives, bit by bit, and keeps less."""
+"""Training with `checkpoint_every` gives what it gives without, bit by bit."""
 
 import numpy as np
 import pytest

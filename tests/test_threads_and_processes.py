@@ -216,9 +216,9 @@ def test_multiprocessing_pool(method, tmp_path):
 
 # ------------------------------------------------------------------------------------- Ctrl-C
 
-# Sends this process a Ctrl-C once it is inside a call of compiled code: the main thread's Python frame
-# stands still while the processor time grows. Processor time alone counts, also for ending a call
-# that goes on regardless, so it does not matter what else the machine does. A process that was
+# Sends this process a Ctrl-C once it is inside a call of compiled code: the main thread's Python
+# frame stands still while the processor time grows. Processor time alone counts, also for ending a
+# call that goes on regardless, so it does not matter what else the machine does. A process that was
 # started in the background ignores Ctrl-C, and hands that down.
 CTRL_C_INSIDE_A_CALL = """
     import os, resource, signal, sys, threading, time

@@ -280,6 +280,7 @@ void register_types(py::module_& m, const char* cell_name, const char* tape_name
 }  // namespace
 
 void register_recurrent(py::module_& m) {
+  m.def("scratch_bytes", &ScratchLease::kept);
   register_types<float>(m, "CellFloat32", "TapeFloat32");
   register_types<double>(m, "CellFloat64", "TapeFloat64");
   m.def(

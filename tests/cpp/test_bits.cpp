@@ -189,15 +189,15 @@ void check_checkpoints(const std::string& name, const Shape& s) {
   Line kept;
   run_layer<Real>(s, 0, kept);
   kept.text.erase(kept.text.find(" cache"), std::strlen(" cache ") + 16);
-  for (Index every : {1, 2, 7})
-    for (int threads = 1; threads <= 3; ++threads) {
-      set_max_threads(threads);
-      Line anew;
-      run_layer<Real>(s, every, anew);
-      if (anew.text == kept.text) continue;
-      failed = true;
-      std::printf("%s: checkpoints every %td, %d threads differ\n", name.c_str(), every, threads);
-    }
+  const Index every = std::max<Index>(2, s.T / 8);
+  for (int threads : {1, 2}) {
+    set_max_threads(threads);
+    Line anew;
+    run_layer<Real>(s, every, anew);
+    if (anew.text == kept.text) continue;
+    failed = true;
+    std::printf("%s: checkpoints every %td, %d threads differ\n", name.c_str(), every, threads);
+  }
 }
 
 template <class Real>
