@@ -167,9 +167,25 @@ class Recurrent(Layer):
         return result
 
     def vjp(
-        self, x: ArrayLike, state: State = None, lengths: ArrayLike | None = None
+        self,
+        x: ArrayLike,
+        state: State = None,
+        lengths: ArrayLike | None = None,
+        checkpoint_every: int | None = None,
     ) -> tuple[tuple[RealArray, State], Callable[..., tuple[RealArray | None, State]]]:
         """Run the layer for training: as a call, with dropout, and the pullback.
+
+        Parameters
+        ----------
+        x, state, lengths
+            As of a call.
+        checkpoint_every : int, optional
+            Where given, each layer keeps no gates for the pullback, but, beside its output, the
+            cell state of every so many steps (an LSTM; the others nothing), and the pullback
+            computes the gates anew for that many steps at a time (Chen et al. 2016; Gruslys et al.
+            2016). About sqrt(T) gives a state memory of O(sqrt T) instead of O(T), for some more
+            time; the bits of all results are the same. The outputs between the layers of a stack
+            are kept, as they are inputs.
 
         Returns
         -------
@@ -182,7 +198,11 @@ class Recurrent(Layer):
             more than once; x must not be changed in between. dx is None for token ids.
         """
         call = self._batched(*self._plain(x, state, lengths))
-        y, h, c, tapes, masks = self._forward(call)
+        every = 0
+        if checkpoint_every is not None:
+            longest = max(1, call.x.shape[0])
+            every = min(check_size("checkpoint_every", checkpoint_every), longest)
+        y, h, c, tapes, masks = self._forward(call, every)
         result = self._give(y, h, c, call.unbatched)
         result[0].flags.writeable = False
         wanted = [
@@ -375,7 +395,7 @@ class Recurrent(Layer):
         return cells
 
     def _forward(
-        self, call: _Call
+        self, call: _Call, checkpoint_every: int = 0
     ) -> tuple[RealArray, RealArray, RealArray | None, list[Any], list[RealArray]]:
         """Return y, h_n, c_n, a tape per layer and the dropout masks between, for training."""
         x, D = call.x, self._directions
@@ -397,6 +417,7 @@ class Recurrent(Layer):
                 h_n[part],
                 None if c_n is None else c_n[part],
                 self.batch_first and not call.unbatched,
+                checkpoint_every,
             )
             tapes.append(tape)
         return x, h_n, c_n, tapes, masks

@@ -162,6 +162,7 @@ class ScratchLease {
     lent() = false;
   }
   Workspace& operator*() { return nested_ ? own_ : scratch(); }
+  static std::size_t kept() { return scratch().capacity(); }
 
  private:
   static constexpr std::size_t keep_bytes = 32u << 20;

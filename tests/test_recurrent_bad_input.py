@@ -307,6 +307,31 @@ def test_lengths_of_no_rows(lengths):
     assert make()(floats(STEPS, 0, INPUTS), lengths=lengths)[0].shape == (STEPS, 0, HIDDEN)
 
 
+# ------------------------------------------------------------------------------- checkpoint_every
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error"),
+    [(0, ValueError), (-1, ValueError)]
+    + [(wrong, TypeError) for wrong in (2.5, "a", "3", True, [2], np.float32(2))],
+    ids=repr,
+)
+def test_checkpoint_every_must_be_a_positive_integer(wrong, error):
+    x = floats(STEPS, BATCH, INPUTS)
+    with raises(error, "checkpoint_every"):
+        make().vjp(x, checkpoint_every=wrong)
+    with raises(error, "checkpoint_every"):
+        fastrnn.Sequential(make()).vjp(x, checkpoint_every=wrong)
+
+
+def test_checkpoint_every_of_numpy_integers_and_of_more_than_the_steps():
+    case = Case(steps=STEPS)
+    layer, data = case.layer(), case.data()
+    want = run(case, layer, data)
+    for every in (np.int8(2), np.uint64(2**64 - 1), 10**100):
+        assert_same_bits(run(case, layer, data, every), want)
+
+
 # ------------------------------------------------------------------------------------------- step
 
 

@@ -118,10 +118,10 @@ struct Bound {
 template <class Real>
 class Tape {
  public:
-  explicit Tape(Bound<Real>&& bound) : bound_(std::move(bound)) {
+  Tape(Bound<Real>&& bound, Index checkpoint_every) : bound_(std::move(bound)) {
     if (!bound_.cells[0]->training) throw py::value_error("cells: expected packed for training");
-    cache_ = Buffer<Real>::from_spares(
-        static_cast<std::size_t>(cache_values(*bound_.cells[0], bound_.directions(), bound_.in)));
+    cache_ = Buffer<Real>::from_spares(static_cast<std::size_t>(
+        cache_values(*bound_.cells[0], bound_.directions(), bound_.in, checkpoint_every)));
   }
   ~Tape() { cache_.to_spares(); }
   Tape(const Tape&) = delete;
@@ -183,6 +183,7 @@ class Tape {
   LayerOutput<Real> out = {};
   py::object y;
   Real* cache() { return cache_.data(); }
+  std::size_t cache_bytes() const { return cache_.size() * sizeof(Real); }
   Bound<Real>& bound() { return bound_; }
 
  private:
@@ -194,8 +195,10 @@ class Tape {
 template <class Real>
 py::object forward(const py::tuple& cells, const py::array& x, const py::object& h0,
                    const py::object& c0, const py::object& lengths, py::array h_n, py::object c_n,
-                   bool batch_first) {
-  auto tape = std::make_shared<Tape<Real>>(Bound<Real>(cells, x, h0, c0, lengths, batch_first));
+                   bool batch_first, Index checkpoint_every) {
+  if (checkpoint_every < 0) throw py::value_error("checkpoint_every: expected at least 0");
+  auto tape = std::make_shared<Tape<Real>>(Bound<Real>(cells, x, h0, c0, lengths, batch_first),
+                                           checkpoint_every);
   const Bound<Real>& bound = tape->bound();
   const Cell<Real>& cell = *bound.cells[0];
   const Index D = bound.directions(), H = cell.hidden_size;
@@ -209,6 +212,7 @@ py::object forward(const py::tuple& cells, const py::array& x, const py::object&
     out.c_n = output<Real>(array, state, "c_n");
   }
   out.cache = tape->cache();
+  out.checkpoint_every = checkpoint_every;
   tape->y = y;
   const Cell<Real>* const* packed = tape->cells();
   ScratchLease scratch;
@@ -230,12 +234,14 @@ void register_types(py::module_& m, const char* cell_name, const char* tape_name
       .def_readonly("training", &Cell<Real>::training);
   py::class_<Tape<Real>, std::shared_ptr<Tape<Real>>>(m, tape_name)
       .def("backward", &Tape<Real>::backward, py::arg("dy"), py::arg("dh_n"), py::arg("dc_n"),
-           py::arg("weight_gradients"), py::arg("need_dx"));
+           py::arg("weight_gradients"), py::arg("need_dx"))
+      .def_property_readonly("cache_bytes", &Tape<Real>::cache_bytes);
 }
 
 }  // namespace
 
 void register_recurrent(py::module_& m) {
+  m.def("scratch_bytes", &ScratchLease::kept);
   register_types<float>(m, "CellFloat32", "TapeFloat32");
   register_types<double>(m, "CellFloat64", "TapeFloat64");
   m.def(
@@ -252,13 +258,15 @@ void register_recurrent(py::module_& m) {
   m.def(
       "layer_forward",
       [](const py::tuple& cells, const py::array& x, const py::object& h0, const py::object& c0,
-         const py::object& lengths, py::array h_n, py::object c_n, bool batch_first) {
+         const py::object& lengths, py::array h_n, py::object c_n, bool batch_first,
+         Index checkpoint_every) {
         return by_dtype(h_n, "h_n", [&](auto real) {
-          return forward<decltype(real)>(cells, x, h0, c0, lengths, h_n, c_n, batch_first);
+          return forward<decltype(real)>(cells, x, h0, c0, lengths, h_n, c_n, batch_first,
+                                         checkpoint_every);
         });
       },
       py::arg("cells"), py::arg("x"), py::arg("h0"), py::arg("c0"), py::arg("lengths"),
-      py::arg("h_n"), py::arg("c_n"), py::arg("batch_first"));
+      py::arg("h_n"), py::arg("c_n"), py::arg("batch_first"), py::arg("checkpoint_every") = 0);
 }
 
 }  // namespace fastrnn::bindings

@@ -83,6 +83,11 @@ class Pass {
     const Index entry = direction * rows_.entries() + rows_.first_entry[s] + j;
     return out_.cache + entry * cached_values(cells_[0]->kind) * hidden_;
   }
+  // LSTM: c before step s, where s is a multiple of checkpoint_every.
+  Real* checkpoint_at(int direction, Index s, Index j) const {
+    const Index every = out_.checkpoint_every, checkpoints = (in_.steps + every - 1) / every;
+    return out_.cache + ((direction * checkpoints + s / every) * in_.batch + j) * hidden_;
+  }
 
   const Cell<Real>* const* cells_;
   const int directions_;

@@ -149,7 +149,7 @@ class StackForward {
       in.lengths = lengths;
       const Index state = layer * state_values_;
       const LayerOutput<Real> out = {output(layer, chunk), at(out_.h_n, state), at(out_.c_n, state),
-                                     nullptr};
+                                     nullptr, 0};
       const Workspace::Mark mark = workspace.mark();
       const bool done = layer_forward(stack_.cells + layer * stack_.directions, stack_.directions,
                                       in, out, workspace, interrupt);
@@ -254,7 +254,7 @@ bool forward_in_parts(int parts, const Stack<Real>& stack, const LayerInput<Real
       if (in.h0) mine.h0 += state;
       if (in.c0) mine.c0 += state;
       const LayerOutput<Real> to = {from_row(out.y, row), out.h_n + state,
-                                    out.c_n ? out.c_n + state : nullptr, nullptr};
+                                    out.c_n ? out.c_n + state : nullptr, nullptr, 0};
       ScratchLease own;
       return StackForward<Real>(stack, mine, to, in.batch, part == 0 ? workspace : *own,
                                 stop.interrupt(part))

@@ -61,7 +61,8 @@ inline ReducedExp<Real> reduce_exp(Vec<Real> x, Vec<Real> shift) {
   constexpr int terms = sizeof(C::q) / sizeof(Real);
   Vec<Real> q = set1(C::q[terms - 1]);
   for (int i = terms - 2; i >= 0; --i) q = fma(q, r, set1(C::q[i]));
-  return {fma(r * r, q, r), shift_to_exponent(shifted)};
+  // r q by fma, not r^2: some processors take long to multiply where the result is denormal.
+  return {fma(fma(r, q, set1(Real(0))), r, r), shift_to_exponent(shifted)};
 }
 
 // exp(x) for x <= 0, denormal results rounded once.

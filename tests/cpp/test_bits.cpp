@@ -108,8 +108,9 @@ struct Direction {
   }
 };
 
+// With checkpoint_every > 0 all but the cache must be as without.
 template <class Real>
-void run_layer(const Shape& s, Line& line) {
+void run_layer(const Shape& s, Index checkpoint_every, Line& line) {
   Random random;
   const Index T = s.T, B = s.B, width = s.D * s.H, state = s.D * B * s.H;
   std::vector<Direction<Real>> weights, gradients;
@@ -141,9 +142,9 @@ void run_layer(const Shape& s, Line& line) {
 
   Workspace workspace;
   Values<Real> y(T * B * width), h_n(state), c_n(has_cell_state(s.kind) ? state : 0);
-  Values<Real> cache(cache_values(*pointers[0], static_cast<int>(s.D), in));
+  Values<Real> cache(cache_values(*pointers[0], static_cast<int>(s.D), in, checkpoint_every));
   const LayerOutput<Real> out = {
-      {y.data(), B * width, width}, h_n.data(), c_n.data(), cache.data()};
+      {y.data(), B * width, width}, h_n.data(), c_n.data(), cache.data(), checkpoint_every};
   layer_forward(pointers, static_cast<int>(s.D), in, out, workspace, {});
   workspace.reset(0);
 
@@ -165,7 +166,7 @@ void run_layer(const Shape& s, Line& line) {
   line.add("y", y);
   line.add("h_n", h_n);
   line.add("c_n", c_n);
-  line.add("cache", cache);
+  if (checkpoint_every == 0) line.add("cache", cache);
   line.add("d_x", d_x);
   line.add("d_h0", d_h0);
   line.add("d_c0", d_c0);
@@ -180,6 +181,23 @@ void run_layer(const Shape& s, Line& line) {
 template <class Real>
 std::string named(const char* what) {
   return std::string(sizeof(Real) == 4 ? "float32 " : "float64 ") + what;
+}
+
+// Gates that backward computes anew give the bits of those that forward kept.
+template <class Real>
+void check_checkpoints(const std::string& name, const Shape& s) {
+  Line kept;
+  run_layer<Real>(s, 0, kept);
+  kept.text.erase(kept.text.find(" cache"), std::strlen(" cache ") + 16);
+  const Index every = std::max<Index>(2, s.T / 8);
+  for (int threads : {1, 2}) {
+    set_max_threads(threads);
+    Line anew;
+    run_layer<Real>(s, every, anew);
+    if (anew.text == kept.text) continue;
+    failed = true;
+    std::printf("%s: checkpoints every %td, %d threads differ\n", name.c_str(), every, threads);
+  }
 }
 
 template <class Real>
@@ -201,7 +219,8 @@ void print_layers() {
       char text[100];
       std::snprintf(text, sizeof text, "%s T %td B %td I %td H %td D %td%s%s", kinds[kind], s.T,
                     s.B, s.I, s.H, s.D, s.ragged ? " ragged" : "", s.tokens ? " tokens" : "");
-      print_case(named<Real>(text), [&](Line& line) { run_layer<Real>(s, line); });
+      print_case(named<Real>(text), [&](Line& line) { run_layer<Real>(s, 0, line); });
+      check_checkpoints<Real>(named<Real>(text), s);
     }
   }
 }
@@ -239,7 +258,7 @@ void run_stack(const Shape& s, Line& line) {
   Values<Real> y(T * B * width, 9), h_n(layers * state), c_n(layers * state);
   const Sequence<Real> y_view = {y.data(), B * width, width};
   stack_forward({pointers.data(), layers, static_cast<int>(s.D)}, in,
-                {y_view, h_n.data(), c_n.data(), nullptr}, workspace, {});
+                {y_view, h_n.data(), c_n.data(), nullptr, 0}, workspace, {});
   line.add("y", y);
   line.add("h_n", h_n);
   if (has_cell_state(s.kind)) line.add("c_n", c_n);
@@ -250,7 +269,8 @@ void run_stack(const Shape& s, Line& line) {
     const LayerOutput<Real> out = {{outputs[layer].data(), B * width, width},
                                    h_one.data() + layer * state,
                                    c_one.data() + layer * state,
-                                   nullptr};
+                                   nullptr,
+                                   0};
     in.h0 = h0.data() + layer * state;
     in.c0 = c0.data() + layer * state;
     layer_forward(&pointers[layer * s.D], static_cast<int>(s.D), in, out, workspace, {});
