@@ -6,8 +6,9 @@ Used where the environment variable FASTRNN_BENCH_ONEDNN names that program. It 
 
 WEIGHTS_FILE holds raw float32: x (T, B, I), dy (T, B, D * H), then for each layer and direction
 weight_ih, weight_hh, bias_ih and bias_hh in PyTorch's layout. It prints ``ready`` once it is
-prepared; for each line ``run`` it does the work once and prints the nanoseconds it took, for
-``output PATH`` it writes y as raw float32 and prints ``ok``, and ``quit`` ends it.
+prepared; for each line ``run N`` it does the work N times and prints the nanoseconds of all of
+them together, for ``output PATH`` it writes y as raw float32 and prints ``ok``, and ``quit`` ends
+it.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ class _Driver(Program):
             text=True,
             bufsize=1,
         )
-        super().__init__(lambda: self._ask("run"), self._arrays, self._close)
+        super().__init__(lambda: self._ask("run 1"), self._arrays, self._close)
         try:
             self._expect("ready", self._read())
         except Exception:
@@ -95,8 +96,12 @@ class _Driver(Program):
             raise
 
     def time(self, calls: int) -> Timing:
-        """Return the driver's own time; its CPU time is not known."""
-        return 1e-9 * sum(int(self._ask("run")) for _ in range(calls)), None
+        """Return the driver's own time; its CPU time is not known.
+
+        One order for all calls, so that nothing comes between them: the driver does not wait for
+        this process, with its threads asleep and its caches used by others, and then start anew.
+        """
+        return 1e-9 * int(self._ask(f"run {calls}")), None
 
     def _ask(self, line: str) -> str:
         assert self._process.stdin is not None
