@@ -86,7 +86,7 @@ def real_array(name: str, value: ArrayLike, dtype: np.dtype[Any] | None = None) 
         raise TypeError(
             f"{name}: expected an array of {dtype or 'float32 or float64'}, got {array.dtype}"
         )
-    return array
+    return array if array.flags.aligned else array.copy()
 
 
 def integer_array(name: str, value: ArrayLike) -> NDArray[np.int64]:
@@ -98,7 +98,14 @@ def integer_array(name: str, value: ArrayLike) -> NDArray[np.int64]:
         raise TypeError(f"{name}: expected an array of integers, got {array.dtype}")
     if array.dtype == np.uint64 and array.size and int(array.max()) >= 2**63:
         raise ValueError(f"{name}: expected integers below 2**63, got {array.max()}")
-    return np.asarray(array, dtype=np.int64, order="C")
+    array = np.asarray(array, dtype=np.int64, order="C")
+    return array if array.flags.aligned else array.copy()
+
+
+# Another object after each change of any parameter: who has prepared copies of weights looks here
+# first, and at the versions of its own parameters only if it is another than last time. An object
+# and not a number, as two threads that count at once can arrive at the same number.
+last_change: object = object()
 
 
 class Parameter:
@@ -176,7 +183,9 @@ class Parameter:
 
     def bump(self) -> None:
         """Tell that the data changed; who writes to the owned array directly calls this."""
+        global last_change
         self.version += 1
+        last_change = object()  # after the version, which is then seen by who sees this
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Drop the gradient; with `set_to_none` False, fill it with zeros in place."""

@@ -1,4 +1,4 @@
-"""The command line: ``fastrnn train``, ``sample``, ``eval`` and ``info``.
+"""The command line: ``fastrnn train``, ``sample``, ``eval``, ``info`` and ``bench``.
 
 Results go to standard output, progress and errors to standard error. The exit status is 0; 2 for
 bad input, which gets one line; 1 if training diverged or a file could not be written; 130 after
@@ -247,7 +247,7 @@ class _Progress:
         self._bar.close()
 
 
-# --- sample, eval, info ---------------------------------------------------------------------------
+# --- sample, eval, info, bench --------------------------------------------------------------------
 
 
 def _sample(arguments: argparse.Namespace) -> int:
@@ -328,6 +328,16 @@ def _info(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _bench(arguments: argparse.Namespace) -> int:
+    _require("tqdm", "matplotlib", extra="bench")
+    from .bench import command
+
+    try:
+        return command.run(arguments)
+    except (ValueError, RuntimeError) as error:
+        raise CommandError(str(error)) from None
+
+
 def _shown(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return ", ".join(map(_shown, value))
@@ -340,10 +350,10 @@ def _shown(value: Any) -> str:
 # --- what the commands share ----------------------------------------------------------------------
 
 
-def _require(*modules: str) -> None:
+def _require(*modules: str, extra: str = "train") -> None:
     missing = [module for module in modules if importlib.util.find_spec(module) is None]
     if missing:
-        raise CommandError(f"needs {' and '.join(missing)}: pip install 'fastrnn[train]'")
+        raise CommandError(f"needs {' and '.join(missing)}: pip install 'fastrnn[{extra}]'")
 
 
 def _config() -> dict[str, Any]:
@@ -435,6 +445,7 @@ examples:
   fastrnn sample book --temperature 0.7    let it write
   fastrnn eval book other.txt              its loss on another text
   fastrnn info book                        how it was made
+  fastrnn bench --quick                    its speed beside other libraries
 
 fastrnn COMMAND --help says more.
 """
@@ -453,6 +464,8 @@ is, within the epoch, and ends with status 130.
 
 
 def _parser() -> argparse.ArgumentParser:
+    from .bench import command
+
     raw = argparse.RawDescriptionHelpFormatter
     parser = _Parser(
         prog="fastrnn",
@@ -523,6 +536,17 @@ def _parser() -> argparse.ArgumentParser:
     info.set_defaults(run=_info)
     _add_model(info, nargs="?")
     _add_json(info)
+
+    bench = commands.add_parser(
+        "bench",
+        help="measure this machine, fastrnn and the other libraries that are installed",
+        usage="fastrnn bench [options]",
+        description=command.DESCRIPTION,
+        epilog=command.EPILOG,
+        formatter_class=raw,
+    )
+    bench.set_defaults(run=_bench)
+    command.add_arguments(bench)
     return parser
 
 

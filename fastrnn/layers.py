@@ -384,8 +384,14 @@ class Sequential(Layer):
                 x = layer(x)
         return (x, tuple(last)) if self.recurrent else x
 
-    def vjp(self, x: ArrayLike, state: Any = None, lengths: ArrayLike | None = None) -> Any:
-        """Forward pass of training.
+    def vjp(
+        self,
+        x: ArrayLike,
+        state: Any = None,
+        lengths: ArrayLike | None = None,
+        checkpoint_every: int | None = None,
+    ) -> Any:
+        """Forward pass of training; `checkpoint_every` as of `LSTM.vjp`, for recurrent layers.
 
         Returns (y, pullback) with ``pullback(dy) -> dx``; if the model is recurrent,
         ((y, state), pullback) with ``pullback(dy, dstate=None) -> (dx, dstate0)``.
@@ -395,7 +401,7 @@ class Sequential(Layer):
         pullbacks: list[Callable[..., Any]] = []
         for layer in self._layers:
             if layer.recurrent:
-                (x, state), pullback = layer.vjp(x, next(states), lengths)
+                (x, state), pullback = layer.vjp(x, next(states), lengths, checkpoint_every)
                 last.append(state)
             else:
                 x, pullback = layer.vjp(x)

@@ -3,48 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike
 
-from . import _core
+from . import _core, base
 from .base import (
-    Layer,
+    FLOAT32,
     Parameter,
     RealArray,
     check_dtype,
     check_flag,
     check_number,
     check_size,
-    integer_array,
-    real_array,
 )
+from .recurrent_arguments import Call, RecurrentArguments, State
 
 __all__ = ["GRU", "LSTM", "RNN", "Recurrent"]
 
-State = Any  # h for RNN and GRU, (h, c) for LSTM
 WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 MAX_LAYERS = 10_000  # a slip of the keyboard should be an error, not an endless constructor
 
 
-class _Call(NamedTuple):
-    """Checked arguments of one call: always batched, time first (a view where need be)."""
-
-    x: NDArray[Any]
-    h0: RealArray | None
-    c0: RealArray | None
-    lengths: NDArray[np.int64] | None
-    unbatched: bool
-
-
-class Recurrent(Layer):
+class Recurrent(RecurrentArguments):
     """What `RNN`, `LSTM` and `GRU` share: a stack of layers in one or both directions."""
 
     recurrent = True
     _plain_arguments = ("input_size", "hidden_size")
     _gates: int
-    _has_cell_state = False
 
     def __init__(
         self,
@@ -75,7 +62,9 @@ class Recurrent(Layer):
         for name, shape in self.parameter_shapes(Recurrent.config(self)):
             initial = self._rng.uniform(-bound, bound, shape)
             self._parameters[name] = Parameter(initial.astype(self.dtype))
-        self._cells: list[tuple[tuple[int, ...], Any]] = [((), ())] * self.num_layers
+        self._cells: list[tuple[tuple[int, ...], Any]]
+        self._ready: tuple[object, Any]
+        self.__dict__.update(self._no_cells())
         self._by_layer = [
             [self._parameters.get(name) for name in self._names(layer)]
             for layer in range(self.num_layers)
@@ -83,7 +72,15 @@ class Recurrent(Layer):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the packed weights, for copy and pickle: they are made anew when needed."""
-        return {**self.__dict__, "_cells": [((), ())] * self.num_layers}
+        return self.__dict__ | self._no_cells()
+
+    def _no_cells(self) -> dict[str, Any]:
+        """Return what holds packed weights, empty.
+
+        _cells: for each layer the versions of its parameters and the cells of its directions;
+        _ready: the `base.last_change` as of which the stack for inference is right, and the stack.
+        """
+        return {"_cells": [((), ())] * self.num_layers, "_ready": (None, None)}
 
     def config(self) -> dict[str, Any]:
         """Return the constructor's arguments (without the seed)."""
@@ -146,14 +143,35 @@ class Recurrent(Layer):
         TypeError
             For an array of another dtype than the layer's, or a state of the wrong type.
         """
-        call = self._check(x, state, lengths)
-        y, h, c, _, _ = self._forward(call, training=False)
-        return self._give(y, h, c, call.unbatched)
+        change, stack = self._ready
+        if change is not base.last_change:
+            stack = self._stack()
+        result: tuple[RealArray, State] | None = stack.call(x, state, lengths, self.batch_first)
+        if result is None:
+            result = stack.call(*self._plain(x, state, lengths), self.batch_first)
+            assert result is not None
+        return result
 
     def vjp(
-        self, x: ArrayLike, state: State = None, lengths: ArrayLike | None = None
+        self,
+        x: ArrayLike,
+        state: State = None,
+        lengths: ArrayLike | None = None,
+        checkpoint_every: int | None = None,
     ) -> tuple[tuple[RealArray, State], Callable[..., tuple[RealArray | None, State]]]:
         """Run the layer for training: as a call, with dropout, and the pullback.
+
+        Parameters
+        ----------
+        x, state, lengths
+            As of a call.
+        checkpoint_every : int, optional
+            Where given, each layer keeps no gates for the pullback, but, beside its output, the
+            cell state of every so many steps (an LSTM; the others nothing), and the pullback
+            computes the gates anew for that many steps at a time (Chen et al. 2016; Gruslys et al.
+            2016). About sqrt(T) gives a state memory of O(sqrt T) instead of O(T), for some more
+            time; the bits of all results are the same. The outputs between the layers of a stack
+            are kept, as they are inputs.
 
         Returns
         -------
@@ -165,16 +183,12 @@ class Recurrent(Layer):
             initial state. Adds to the ``grad`` of each parameter that requires it. May be called
             more than once; x must not be changed in between. dx is None for token ids.
         """
-        call = self._check(x, state, lengths)
-        # States are small and their buffers often used again: the pullback keeps its own.
-        own: Any = {
-            name: None if getattr(call, name) is None else getattr(call, name).copy()
-            for name in ("h0", "c0", "lengths")
-        }
-        if call.x.ndim == 2:  # token ids were checked: they must stay as they are
-            own["x"] = call.x.copy()
-        call = call._replace(**own)
-        y, h, c, tapes, masks = self._forward(call, training=True)
+        call = self._batched(*self._plain(x, state, lengths))
+        every = 0
+        if checkpoint_every is not None:
+            longest = max(1, call.x.shape[0])
+            every = min(check_size("checkpoint_every", checkpoint_every), longest)
+        y, h, c, tapes, masks = self._forward(call, every)
         result = self._give(y, h, c, call.unbatched)
         result[0].flags.writeable = False
         wanted = [
@@ -206,108 +220,14 @@ class Recurrent(Layer):
         ValueError
             Also for a bidirectional layer, which needs the whole sequence.
         """
-        if self.bidirectional:
-            raise ValueError("step: expected one direction, got a bidirectional layer")
-        x = self._input("x_t", x_t)
-        rank = 1 if x.dtype.kind in "iu" else 2
-        if x.ndim not in (rank - 1, rank) or (rank == 2 and x.shape[-1] != self.input_size):
-            last = f", {self.input_size}" if rank == 2 else ","
-            one = f"({self.input_size},)" if rank == 2 else "()"
-            raise ValueError(
-                f"x_t: expected the shape (B{last}), or {one} for one stream, got {x.shape}"
-            )
-        unbatched = x.ndim < rank
-        call = self._checked("x_t", x[None, None] if unbatched else x[None], state, unbatched)
-        y, h, c, _, _ = self._forward(call, training=False)
-        y_t = y[0, 0] if unbatched else y[0]
-        return y_t, self._give(y, h, c, unbatched)[1]
-
-    # --- arguments ----------------------------------------------------------------------------
-
-    def _input(self, name: str, x: ArrayLike) -> NDArray[Any]:
-        if not isinstance(x, np.ndarray):
-            x = np.asarray(x) if hasattr(x, "__array__") else _from_list(name, x, self.dtype)
-        if x.dtype.kind in "iu":
-            return x if x.dtype == np.int64 else integer_array(name, x)
-        if x.dtype != self.dtype:
-            raise TypeError(f"{name}: expected {self.dtype} or integer token ids, got {x.dtype}")
-        return x
-
-    def _check(self, x: ArrayLike, state: State, lengths: ArrayLike | None) -> _Call:
-        x = self._input("x", x)
-        rank = 2 if x.dtype.kind in "iu" else 3
-        if x.ndim not in (rank - 1, rank) or (rank == 3 and x.shape[-1] != self.input_size):
-            axes = "B, T" if self.batch_first else "T, B"
-            last = f", {self.input_size}" if rank == 3 else ""
-            raise ValueError(
-                f"x: expected the shape ({axes}{last}), or (T{last or ','}) for one sequence, "
-                f"got {x.shape}"
-            )
-        unbatched = x.ndim < rank
-        if unbatched:
-            x = x[:, None]
-        elif self.batch_first:
-            x = x.swapaxes(0, 1)
-        call = self._checked("x", x, state, unbatched)
-        return call if lengths is None else call._replace(lengths=self._lengths(lengths, call))
-
-    def _checked(self, name: str, x: NDArray[Any], state: State, unbatched: bool) -> _Call:
-        """Return the call for x (T, B, I) or (T, B); the core takes any strides of T and B."""
-        if x.ndim == 2:
-            if x.size and not (x.min() >= 0 and x.max() < self.input_size):
-                wrong = x.min() if x.min() < 0 else x.max()
-                raise ValueError(
-                    f"{name}: expected token ids from 0 to {self.input_size - 1}, got {wrong}"
-                )
-        elif not x.flags.c_contiguous and x.strides[2] != x.itemsize:
-            x = np.ascontiguousarray(x)
-        if not x.flags.c_contiguous and (
-            x.strides[0] % x.itemsize or x.strides[1] % x.itemsize or not x.flags.aligned
-        ):
-            x = np.array(x, order="C")
-        if not x.dtype.isnative or not x.flags.aligned:
-            x = x.astype(x.dtype.newbyteorder("="))
-        h0 = c0 = None
-        if state is not None:
-            if self._has_cell_state:
-                if not isinstance(state, (tuple, list)) or len(state) != 2:
-                    raise TypeError(f"state: expected a tuple (h, c), got {_kind(state)}")
-                h0 = self._state("state[0] (h)", state[0], x.shape[1], unbatched)
-                c0 = self._state("state[1] (c)", state[1], x.shape[1], unbatched)
-            else:
-                h0 = self._state("state (h)", state, x.shape[1], unbatched)
-        return _Call(x, h0, c0, None, unbatched)
-
-    def _lengths(self, lengths: ArrayLike, call: _Call) -> NDArray[np.int64]:
-        if call.unbatched:
-            raise ValueError("lengths: expected None for one sequence, got an array")
-        array = integer_array("lengths", lengths)
-        T, B = call.x.shape[:2]
-        if array.shape != (B,):
-            raise ValueError(f"lengths: expected the shape ({B},), got {array.shape}")
-        if B and (array.min() < 0 or array.max() > T):
-            wrong = array.min() if array.min() < 0 else array.max()
-            raise ValueError(f"lengths: expected numbers from 0 to {T}, got {wrong}")
-        return array
-
-    def _state(self, name: str, value: ArrayLike, B: int, unbatched: bool) -> RealArray:
-        if isinstance(value, tuple):
-            raise TypeError(f"{name}: expected an array, got a tuple")
-        array = real_array(name, value, self.dtype)
-        layers = self.num_layers * self._directions
-        expected = (layers, self.hidden_size) if unbatched else (layers, B, self.hidden_size)
-        if array.shape != expected:
-            raise ValueError(f"{name}: expected the shape {expected}, got {array.shape}")
-        return array.reshape(layers, B, self.hidden_size)
-
-    def _give(
-        self, y: RealArray, h: RealArray, c: RealArray | None, unbatched: bool
-    ) -> tuple[RealArray, State]:
-        if unbatched:
-            y, h, c = y[:, 0], h[:, 0], None if c is None else c[:, 0]
-        elif self.batch_first:
-            y = y.swapaxes(0, 1)
-        return y, h if c is None else (h, c)
+        change, stack = self._ready
+        if change is not base.last_change:
+            stack = self._stack()
+        result: tuple[RealArray, State] | None = stack.step(x_t, state)
+        if result is None:
+            result = stack.step(*self._plain_step(x_t, state))
+            assert result is not None
+        return result
 
     # --- passes -------------------------------------------------------------------------------
 
@@ -317,6 +237,14 @@ class Recurrent(Layer):
 
     def _kind(self) -> str:
         raise NotImplementedError
+
+    def _stack(self) -> Any:
+        """Return the stack for inference; see `base.last_change`."""
+        change = base.last_change  # before the versions: a later change is for the next call
+        cells = [self._packed(layer, False) for layer in range(self.num_layers)]
+        stack = (_core.StackFloat32 if self.dtype == FLOAT32 else _core.StackFloat64)(cells)
+        self._ready = (change, stack)
+        return stack
 
     def _packed(self, layer: int, training: bool) -> Any:
         """Return the layer's cells, packed for the kernels; packed anew when a weight changed."""
@@ -336,21 +264,21 @@ class Recurrent(Layer):
         return cells
 
     def _forward(
-        self, call: _Call, training: bool
+        self, call: Call, checkpoint_every: int = 0
     ) -> tuple[RealArray, RealArray, RealArray | None, list[Any], list[RealArray]]:
-        """Return y, h_n, c_n and, for training, a tape per layer and the dropout masks between."""
+        """Return y, h_n, c_n, a tape per layer and the dropout masks between, for training."""
         x, D = call.x, self._directions
         shape = (self.num_layers * D, x.shape[1], self.hidden_size)
         h_n = np.empty(shape, self.dtype)
         c_n = np.empty(shape, self.dtype) if self._has_cell_state else None
         tapes, masks = [], []
         for layer in range(self.num_layers):
-            if training and layer > 0 and self.dropout > 0:
+            if layer > 0 and self.dropout > 0:
                 masks.append(self._dropout_mask(x.shape))
                 x = x * masks[-1]
             part = slice(layer * D, layer * D + D)
             x, tape = _core.layer_forward(
-                self._packed(layer, training),
+                self._packed(layer, True),
                 x,
                 None if call.h0 is None else call.h0[part],
                 None if call.c0 is None else call.c0[part],
@@ -358,7 +286,7 @@ class Recurrent(Layer):
                 h_n[part],
                 None if c_n is None else c_n[part],
                 self.batch_first and not call.unbatched,
-                training,
+                checkpoint_every,
             )
             tapes.append(tape)
         return x, h_n, c_n, tapes, masks
@@ -423,62 +351,6 @@ class Recurrent(Layer):
         if unbatched:
             d_h0, d_c0 = d_h0[:, 0], None if d_c0 is None else d_c0[:, 0]
         return d_y, d_h0 if d_c0 is None else (d_h0, d_c0)
-
-    def _check_gradients(self) -> None:
-        for name, p in self._parameters.items():
-            grad = p.grad
-            if grad is not None and p.requires_grad:
-                if not isinstance(grad, np.ndarray) or grad.dtype != p.dtype:
-                    got = grad.dtype if isinstance(grad, np.ndarray) else _kind(grad)
-                    raise TypeError(f"{name}.grad: expected an array of {p.dtype}, got {got}")
-                if grad.shape != p.shape:
-                    raise ValueError(f"{name}.grad: expected the shape {p.shape}, got {grad.shape}")
-
-    def _output_gradient(
-        self, dy: ArrayLike | None, y: RealArray, unbatched: bool
-    ) -> RealArray | None:
-        if dy is None:
-            return None
-        array = real_array("dy", dy, self.dtype)
-        expected = self._give(y, y, None, unbatched)[0].shape
-        if array.shape != expected:
-            raise ValueError(f"dy: expected the output's shape {expected}, got {array.shape}")
-        if unbatched:
-            return array[:, None]
-        return array.swapaxes(0, 1) if self.batch_first else array
-
-    def _state_gradients(
-        self, dstate: State, B: int, unbatched: bool
-    ) -> tuple[RealArray | None, RealArray | None]:
-        if dstate is None:
-            return None, None
-        if not self._has_cell_state:
-            return self._state("dstate (dh)", dstate, B, unbatched), None
-        if not isinstance(dstate, (tuple, list)) or len(dstate) != 2:
-            raise TypeError(f"dstate: expected a tuple (dh, dc), got {_kind(dstate)}")
-        dh, dc = dstate
-        return (
-            None if dh is None else self._state("dstate[0] (dh)", dh, B, unbatched),
-            None if dc is None else self._state("dstate[1] (dc)", dc, B, unbatched),
-        )
-
-
-def _from_list(name: str, x: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Return numbers in (nested) lists as an array: integers stay, others get the dtype."""
-    try:
-        array = np.array(x)
-    except ValueError as error:
-        raise ValueError(f"{name}: expected an array ({error})") from None
-    if array.size == 0 or array.dtype.kind == "f":
-        return array.astype(dtype)
-    if array.dtype.kind not in "iu":
-        raise TypeError(f"{name}: expected an array of {dtype}, got {array.dtype}")
-    return array
-
-
-def _kind(value: Any) -> str:
-    length = f" of length {len(value)}" if isinstance(value, (tuple, list)) else ""
-    return type(value).__name__ + length
 
 
 class RNN(Recurrent):

@@ -84,4 +84,11 @@ const Kernels<double>& kernels<double>() {
   return *active().kernels_double;
 }
 
+const Kernels<float>& kernels_of(const std::string& isa) {
+  for (const Target& target : targets)
+    if (isa == target.name && target.supported()) return *target.kernels_float;
+  throw std::runtime_error("isa: expected one of " + joined(supported_isas()) +
+                           " on this machine, got '" + isa + "'");
+}
+
 }  // namespace fastrnn

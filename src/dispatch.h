@@ -19,5 +19,7 @@ template <>
 const Kernels<float>& kernels<float>();
 template <>
 const Kernels<double>& kernels<double>();
+// Of a set of supported_isas(), active or not; std::runtime_error for another.
+const Kernels<float>& kernels_of(const std::string& isa);
 
 }  // namespace fastrnn

@@ -97,9 +97,13 @@ class Buffer {
 };
 
 // Scratch for one call at a time: take() hands out pieces, reset() takes all of them back. A later
-// call that needs no more than an earlier one allocates nothing.
+// call that needs no more than an earlier one allocates nothing. rewind() takes back what was handed
+// out since mark(), for parts of a call that follow each other.
 class Workspace {
  public:
+  struct Mark {
+    std::size_t block, used;
+  };
   template <class Item>
   Item* take(Index count) {
     const std::size_t bytes = checked_product(static_cast<std::size_t>(count), sizeof(Item));
@@ -116,9 +120,14 @@ class Workspace {
     for (const Bytes& block : blocks_) sum += block.size();
     return sum;
   }
+  Mark mark() const { return {block_, used_}; }
+  void rewind(Mark mark) {
+    block_ = mark.block;
+    used_ = mark.used;
+  }
   // Frees everything beyond `keep` bytes and joins what is left to one block.
   void reset(std::size_t keep) {
-    used_ = 0;
+    block_ = used_ = 0;
     const std::size_t total = capacity();
     if (blocks_.size() <= 1 && total <= keep) return;
     blocks_.clear();
@@ -127,16 +136,46 @@ class Workspace {
 
  private:
   unsigned char* take_bytes(std::size_t bytes) {
-    if (blocks_.empty() || blocks_.back().size() - used_ < bytes) {
-      blocks_.emplace_back(std::max<std::size_t>(bytes, 16384));
+    while (block_ < blocks_.size() && blocks_[block_].size() - used_ < bytes) {
+      ++block_;
       used_ = 0;
     }
-    unsigned char* piece = blocks_.back().data() + used_;
+    if (block_ == blocks_.size()) blocks_.emplace_back(std::max<std::size_t>(bytes, 16384));
+    unsigned char* piece = blocks_[block_].data() + used_;
     used_ += bytes;
     return piece;
   }
   std::vector<Bytes> blocks_;
-  std::size_t used_ = 0;
+  std::size_t block_ = 0, used_ = 0;  // the block in use, and the bytes of it handed out
+};
+
+// Scratch of the calling thread; kept between calls up to a size that small work needs again. A call
+// inside a call (a signal handler that uses fastrnn) gets scratch of its own.
+class ScratchLease {
+ public:
+  ScratchLease() : nested_(lent()) { lent() = true; }
+  ScratchLease(const ScratchLease&) = delete;
+  ScratchLease& operator=(const ScratchLease&) = delete;
+  ~ScratchLease() {
+    if (nested_) return;
+    scratch().reset(keep_bytes);
+    lent() = false;
+  }
+  Workspace& operator*() { return nested_ ? own_ : scratch(); }
+  static std::size_t kept() { return scratch().capacity(); }
+
+ private:
+  static constexpr std::size_t keep_bytes = 32u << 20;
+  static Workspace& scratch() {
+    static thread_local Workspace workspace;
+    return workspace;
+  }
+  static bool& lent() {
+    static thread_local bool value = false;
+    return value;
+  }
+  const bool nested_;
+  Workspace own_;
 };
 
 }  // namespace fastrnn

@@ -45,6 +45,14 @@ std::atomic<bool> forked{false};
 const int registered = pthread_atfork(nullptr, nullptr, [] { forked.store(true); });
 #endif
 
+bool in_team() {
+#ifdef FASTRNN_OPENMP
+  return omp_in_parallel();
+#else
+  return false;
+#endif
+}
+
 }  // namespace
 
 bool has_openmp() {
@@ -58,7 +66,7 @@ bool has_openmp() {
 int max_threads() {
   int n = limit.load(std::memory_order_relaxed);
   if (n == 0) limit.store(n = initial(), std::memory_order_relaxed);
-  return !has_openmp() || forked.load(std::memory_order_relaxed) ? 1 : n;
+  return !has_openmp() || forked.load(std::memory_order_relaxed) || in_team() ? 1 : n;
 }
 
 void set_max_threads(int n) { limit.store(n, std::memory_order_relaxed); }

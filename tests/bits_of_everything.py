@@ -56,6 +56,8 @@ def recurrent(cell, dtype):
         layer, data = case.layer(), case.data()
         for name, array in run(case, layer, data).items():
             yield f"{case} {name}", array
+        for name, array in run(case, layer, data, checkpoint_every=3).items():
+            yield f"{case} checkpoints {name}", array
         for name, array in infer(case, layer, data).items():
             yield f"{case} inference {name}", array
         ids = np.random.default_rng(4).integers(0, case.input_size, data.x.shape[:2])

@@ -160,16 +160,16 @@ def infer(case, layer, data):
     return {"y": from_user(case, y)} | name_states("last ", state_from_user(case, state))
 
 
-def run(case, layer, data):
+def run(case, layer, data, checkpoint_every=None):
     """y, the final state and all gradients, through vjp; the layer's gradients start anew."""
-    outputs, pullback = forward(case, layer, data)
+    outputs, pullback = forward(case, layer, data, checkpoint_every)
     return outputs | pull(case, layer, pullback, data)
 
 
-def forward(case, layer, data):
+def forward(case, layer, data, checkpoint_every=None):
     """The outputs of vjp, and its pullback."""
     x, state = to_user(case, data.x), state_to_user(case, data.state)
-    (y, state), pullback = layer.vjp(x, state, data.lengths)
+    (y, state), pullback = layer.vjp(x, state, data.lengths, checkpoint_every)
     outputs = {"y": from_user(case, y)} | name_states("last ", state_from_user(case, state))
     return outputs, pullback
 

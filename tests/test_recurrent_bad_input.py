@@ -307,6 +307,31 @@ def test_lengths_of_no_rows(lengths):
     assert make()(floats(STEPS, 0, INPUTS), lengths=lengths)[0].shape == (STEPS, 0, HIDDEN)
 
 
+# ------------------------------------------------------------------------------- checkpoint_every
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error"),
+    [(0, ValueError), (-1, ValueError)]
+    + [(wrong, TypeError) for wrong in (2.5, "a", "3", True, [2], np.float32(2))],
+    ids=repr,
+)
+def test_checkpoint_every_must_be_a_positive_integer(wrong, error):
+    x = floats(STEPS, BATCH, INPUTS)
+    with raises(error, "checkpoint_every"):
+        make().vjp(x, checkpoint_every=wrong)
+    with raises(error, "checkpoint_every"):
+        fastrnn.Sequential(make()).vjp(x, checkpoint_every=wrong)
+
+
+def test_checkpoint_every_of_numpy_integers_and_of_more_than_the_steps():
+    case = Case(steps=STEPS)
+    layer, data = case.layer(), case.data()
+    want = run(case, layer, data)
+    for every in (np.int8(2), np.uint64(2**64 - 1), 10**100):
+        assert_same_bits(run(case, layer, data, every), want)
+
+
 # ------------------------------------------------------------------------------------------- step
 
 
@@ -341,6 +366,22 @@ def test_step_with_state_of_wrong_shape(cell, shape):
 def test_step_of_both_directions(cell):
     with pytest.raises((TypeError, ValueError), match="bidirectional"):
         make(cell, bidirectional=True).step(floats(BATCH, INPUTS))
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("cell", CELLS)
+def test_step_of_every_memory_layout(cell, view):
+    layer, x = make(cell), floats(BATCH, INPUTS)
+    state = (floats(*STATE_SHAPE), floats(*STATE_SHAPE) + 1)[: states(cell)]
+    ids = np.arange(BATCH)
+    views = tuple(views_of(s)[view] for s in state)
+    one = len(state) == 1
+    for given in (x, ids):
+        want, _ = layer.step(given, state[0] if one else state)
+        got, _ = layer.step(views_of(given)[view], views[0] if one else views)
+        assert np.array_equal(got, want)
+        lists = [s.tolist() for s in state]
+        assert np.array_equal(layer.step(given.tolist(), lists[0] if one else lists)[0], want)
 
 
 # --------------------------------------------------------------------------------------- pullback

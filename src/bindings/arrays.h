@@ -89,32 +89,4 @@ auto by_dtype(const py::array& a, const char* name, Function function) {
   return function(double());
 }
 
-// Scratch of the calling thread; kept between calls up to a size that small work needs again. A call
-// inside a call (a signal handler that uses fastrnn) gets scratch of its own.
-class ScratchLease {
- public:
-  ScratchLease() : nested_(lent()) { lent() = true; }
-  ScratchLease(const ScratchLease&) = delete;
-  ScratchLease& operator=(const ScratchLease&) = delete;
-  ~ScratchLease() {
-    if (nested_) return;
-    scratch().reset(keep_bytes);
-    lent() = false;
-  }
-  Workspace& operator*() { return nested_ ? own_ : scratch(); }
-
- private:
-  static constexpr std::size_t keep_bytes = 32u << 20;
-  static Workspace& scratch() {
-    static thread_local Workspace workspace;
-    return workspace;
-  }
-  static bool& lent() {
-    static thread_local bool value = false;
-    return value;
-  }
-  const bool nested_;
-  Workspace own_;
-};
-
 }  // namespace fastrnn::bindings

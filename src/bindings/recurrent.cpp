@@ -1,11 +1,9 @@
-// Recurrent layers: packed cells, the forward pass, and the tape that takes gradients back. Each call
-// makes its Python objects first, then lets go of the interpreter lock while the core works.
-#include <chrono>
-#include <memory>
+// Recurrent layers in training: packed cells, the forward pass, and the tape that takes gradients
+// back. Each call makes its Python objects first, then lets go of the interpreter lock while the core
+// works.
+#include "bindings/recurrent.h"
 
-#include "bindings/arrays.h"
 #include "bindings/module.h"
-#include "sequence/layer.h"
 
 namespace fastrnn::bindings {
 namespace {
@@ -18,23 +16,6 @@ CellKind kind_of(const std::string& name) {
   if (name == "gru_reset_before") return CellKind::gru_reset_before;
   throw py::value_error("kind: unknown cell '" + name + "'");
 }
-
-// Asks Python for Ctrl-C, at most ten times a second.
-class SignalCheck {
- public:
-  Interrupt interrupt() { return {&SignalCheck::asked, this}; }
-
- private:
-  static bool asked(void* context) {
-    auto& self = *static_cast<SignalCheck*>(context);
-    const auto now = std::chrono::steady_clock::now();
-    if (now - self.last_ < std::chrono::milliseconds(100)) return false;
-    self.last_ = now;
-    py::gil_scoped_acquire lock;
-    return PyErr_CheckSignals() != 0;
-  }
-  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
-};
 
 template <class Real>
 std::shared_ptr<Cell<Real>> make_cell(const std::string& kind_name, const py::array& weight_ih,
@@ -54,22 +35,6 @@ std::shared_ptr<Cell<Real>> make_cell(const std::string& kind_name, const py::ar
                                      optional_input<Real>(bias_hh, {rows}, "bias_hh")};
   py::gil_scoped_release unlocked;
   return std::make_shared<Cell<Real>>(weights, training);
-}
-
-template <class Real>
-using Cells = std::vector<std::shared_ptr<Cell<Real>>>;
-
-template <class Real>
-Cells<Real> cells_of(const py::tuple& objects) {
-  Cells<Real> cells;
-  for (const py::handle& object : objects)
-    cells.push_back(py::cast<std::shared_ptr<Cell<Real>>>(object));
-  if (cells.empty() || cells.size() > 2) throw py::value_error("cells: expected one or two");
-  for (const auto& cell : cells)
-    if (cell->kind != cells[0]->kind || cell->input_size != cells[0]->input_size ||
-        cell->hidden_size != cells[0]->hidden_size || cell->training != cells[0]->training)
-      throw py::value_error("cells: expected two of one kind and size");
-  return cells;
 }
 
 // A (T, B, width) array with any strides, its last axis contiguous.
@@ -153,10 +118,10 @@ struct Bound {
 template <class Real>
 class Tape {
  public:
-  explicit Tape(Bound<Real>&& bound) : bound_(std::move(bound)) {
+  Tape(Bound<Real>&& bound, Index checkpoint_every) : bound_(std::move(bound)) {
     if (!bound_.cells[0]->training) throw py::value_error("cells: expected packed for training");
-    cache_ = Buffer<Real>::from_spares(
-        static_cast<std::size_t>(cache_values(*bound_.cells[0], bound_.directions(), bound_.in)));
+    cache_ = Buffer<Real>::from_spares(static_cast<std::size_t>(
+        cache_values(*bound_.cells[0], bound_.directions(), bound_.in, checkpoint_every)));
   }
   ~Tape() { cache_.to_spares(); }
   Tape(const Tape&) = delete;
@@ -215,9 +180,10 @@ class Tape {
     return py::make_tuple(d_x, d_h0, d_c0);
   }
 
-  LayerOutput<Real> out;
+  LayerOutput<Real> out = {};
   py::object y;
   Real* cache() { return cache_.data(); }
+  std::size_t cache_bytes() const { return cache_.size() * sizeof(Real); }
   Bound<Real>& bound() { return bound_; }
 
  private:
@@ -225,38 +191,36 @@ class Tape {
   Buffer<Real> cache_;
 };
 
-// -> (y, tape or None); h_n and c_n are written.
+// -> (y, tape); h_n and c_n are written.
 template <class Real>
 py::object forward(const py::tuple& cells, const py::array& x, const py::object& h0,
                    const py::object& c0, const py::object& lengths, py::array h_n, py::object c_n,
-                   bool batch_first, bool keep) {
-  Bound<Real> bound(cells, x, h0, c0, lengths, batch_first);
+                   bool batch_first, Index checkpoint_every) {
+  if (checkpoint_every < 0) throw py::value_error("checkpoint_every: expected at least 0");
+  auto tape = std::make_shared<Tape<Real>>(Bound<Real>(cells, x, h0, c0, lengths, batch_first),
+                                           checkpoint_every);
+  const Bound<Real>& bound = tape->bound();
   const Cell<Real>& cell = *bound.cells[0];
   const Index D = bound.directions(), H = cell.hidden_size;
   const Shape state = {D, bound.in.batch, H};
   py::array_t<Real> y = empty_sequence<Real>(bound.in.steps, bound.in.batch, D * H, batch_first);
-  LayerOutput<Real> out = {};
+  LayerOutput<Real>& out = tape->out;
   out.y = sequence_view(y.mutable_data(), y);
   out.h_n = output<Real>(h_n, state, "h_n");
   if (has_cell_state(cell.kind)) {
     py::array array = py::cast<py::array>(c_n);
     out.c_n = output<Real>(array, state, "c_n");
   }
-  std::shared_ptr<Tape<Real>> tape;
-  if (keep) {
-    tape = std::make_shared<Tape<Real>>(std::move(bound));
-    out.cache = tape->cache();
-    tape->out = out;
-    tape->y = y;
-  }
-  Bound<Real>& b = tape ? tape->bound() : bound;
-  const Cell<Real>* const* packed = tape ? tape->cells() : b.pointers;
+  out.cache = tape->cache();
+  out.checkpoint_every = checkpoint_every;
+  tape->y = y;
+  const Cell<Real>* const* packed = tape->cells();
   ScratchLease scratch;
   SignalCheck signals;
   bool done;
   {
     py::gil_scoped_release unlocked;
-    done = layer_forward(packed, b.directions(), b.in, out, *scratch, signals.interrupt());
+    done = layer_forward(packed, bound.directions(), bound.in, out, *scratch, signals.interrupt());
   }
   if (!done) throw py::error_already_set();
   return py::make_tuple(y, tape);
@@ -270,12 +234,14 @@ void register_types(py::module_& m, const char* cell_name, const char* tape_name
       .def_readonly("training", &Cell<Real>::training);
   py::class_<Tape<Real>, std::shared_ptr<Tape<Real>>>(m, tape_name)
       .def("backward", &Tape<Real>::backward, py::arg("dy"), py::arg("dh_n"), py::arg("dc_n"),
-           py::arg("weight_gradients"), py::arg("need_dx"));
+           py::arg("weight_gradients"), py::arg("need_dx"))
+      .def_property_readonly("cache_bytes", &Tape<Real>::cache_bytes);
 }
 
 }  // namespace
 
 void register_recurrent(py::module_& m) {
+  m.def("scratch_bytes", &ScratchLease::kept);
   register_types<float>(m, "CellFloat32", "TapeFloat32");
   register_types<double>(m, "CellFloat64", "TapeFloat64");
   m.def(
@@ -292,13 +258,15 @@ void register_recurrent(py::module_& m) {
   m.def(
       "layer_forward",
       [](const py::tuple& cells, const py::array& x, const py::object& h0, const py::object& c0,
-         const py::object& lengths, py::array h_n, py::object c_n, bool batch_first, bool keep) {
+         const py::object& lengths, py::array h_n, py::object c_n, bool batch_first,
+         Index checkpoint_every) {
         return by_dtype(h_n, "h_n", [&](auto real) {
-          return forward<decltype(real)>(cells, x, h0, c0, lengths, h_n, c_n, batch_first, keep);
+          return forward<decltype(real)>(cells, x, h0, c0, lengths, h_n, c_n, batch_first,
+                                         checkpoint_every);
         });
       },
       py::arg("cells"), py::arg("x"), py::arg("h0"), py::arg("c0"), py::arg("lengths"),
-      py::arg("h_n"), py::arg("c_n"), py::arg("batch_first"), py::arg("keep"));
+      py::arg("h_n"), py::arg("c_n"), py::arg("batch_first"), py::arg("checkpoint_every") = 0);
 }
 
 }  // namespace fastrnn::bindings

@@ -180,6 +180,10 @@ struct Kernels {
   void (*exp)(const Real* x, Real* y, Index n);
   void (*tanh)(const Real* x, Real* y, Index n);
   void (*sigmoid)(const Real* x, Real* y, Index n);
+  // For src/ops/limits.h. Returns how many multiply-adds it did; *sum is in and out.
+  double (*multiply_adds)(Index rounds, Real* sum);
+  // Reads x `passes` times over; n is a multiple of read_multiple.
+  void (*read)(const Real* x, Index n, Index passes, Real* sum);
 };
 
 // Vectors in a panel of the input weights, panels of a group, and its hidden units, given the lanes.
@@ -193,7 +197,8 @@ constexpr int group_values(CellKind kind, int lanes) {
                   : gate_count(kind) == 3                         ? 3
                                                                   : 2);
 }
-constexpr int plain_width = 2;  // of panels without gates
+constexpr int plain_width = 2;        // of panels without gates
+constexpr Index read_multiple = 384;  // 24 vectors of 16, the most accumulators and lanes there are
 
 #define FASTRNN_DECLARE_KERNELS(target)        \
   namespace target {                           \

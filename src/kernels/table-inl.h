@@ -5,6 +5,7 @@
 //
 #include "kernels/cells-inl.h"
 #include "kernels/gemm-inl.h"
+#include "kernels/limits-inl.h"
 #include "kernels/optim-inl.h"
 
 namespace fastrnn {
@@ -34,6 +35,8 @@ constexpr Kernels<Real> make_kernels() {
       over_array<Real, exp<Real>>,
       over_array<Real, tanh_value<Real>>,
       over_array<Real, sigmoid_value<Real>>,
+      multiply_adds<Real>,
+      read<Real>,
   };
 }
 

@@ -4,7 +4,7 @@
 // threads, and a weight gradient is a sum over blocks of block_rows entries: so its bits are fixed.
 #include <utility>
 
-#include "sequence/pass.h"
+#include "sequence/recompute.h"
 
 namespace fastrnn {
 namespace {
@@ -37,8 +37,8 @@ constexpr Segments segments(CellKind kind) {
 }
 
 template <class Real>
-class Backward : Pass<Real> {
-  using Base = Pass<Real>;
+class Backward : Recompute<Real> {
+  using Base = Recompute<Real>;
   using Base::cells_, Base::directions_, Base::grid_, Base::hidden_, Base::in_, Base::out_,
       Base::rows_, Base::workspace_;
 
@@ -82,6 +82,7 @@ class Backward : Pass<Real> {
     const Real** rows;
     Real* packed[sources];  // a block of each right side, in whole panels
     Real* token_sum;
+    typename Base::Window window;
   };
 
   // First step of the chunk that ends before step `end`.
@@ -98,7 +99,7 @@ class Backward : Pass<Real> {
     const int team_size = grid_.row_parts * grid_.unit_parts;
     groups_.reset(new Group[grid_.directions * grid_.row_parts]);
     teams_.reset(new Group[grid_.directions]);
-    members_ = workspace_.template take<Member>(grid_.members());
+    members_ = workspace_.template take_zeroed<Member>(grid_.members());
     for (int i = 0; i < grid_.members(); ++i) {
       Member& m = members_[i];
       m.part = part_of(grid_, i, rows_, hidden_, cell.kernels.lanes);
@@ -120,6 +121,7 @@ class Backward : Pass<Real> {
       m.rows = workspace_.template take<const Real*>(block_rows);
       take_right_sides(m, cell);
       if (cell.kind == CellKind::gru_reset_before) take_reset_rows(m, i);
+      Base::prepare(m.window, i, m.part, m.group, members_[i - m.part.unit_part].window);
     }
   }
 
@@ -178,6 +180,7 @@ class Backward : Pass<Real> {
 
   // d_h and d_c live in the output d_h0 and d_c0; a row's wait there for its last step.
   void begin(Member& m, int d) {
+    Base::start(m.window);
     const Index from = m.part.unit_begin, width = m.part.unit_end - from;
     for (Index i = 0; i < m.part.count; ++i) {
       const Index b = rows_.order[m.part.row(i)];
@@ -191,13 +194,13 @@ class Backward : Pass<Real> {
 
   void step(Member& m, int d, Index s, Index n, Index first_entry) {
     const Cell<Real>& cell = *cells_[d];
+    Base::reach(m.window, d, s);
     for (Index i = 0; i < n; ++i) {
       const Index j = m.part.row(i), b = rows_.order[j];
-      m.cache[i] = out_.cache ? Base::cache_at(d, s, j) : nullptr;
+      m.cache[i] = Base::cache_at(d, s, j);
       m.h[i] = Base::h_at(d, s, j);
       m.h_prev[i] = Base::h_at(d, s - 1, j);
-      if (has_cell_state(cell.kind))
-        m.c_prev[i] = s > 0 ? Base::cache_at(d, s - 1, j) + 4 * hidden_ : Base::state(in_.c0, d, b);
+      if (has_cell_state(cell.kind)) m.c_prev[i] = Base::c_prev(m.window, d, s, j);
       const Sequence<const Real>& d_y = gradients_.d_y;
       m.d_y[i] = d_y.data ? d_y.at(rows_.time(d, s, j), b) + d * hidden_ : this->zeros_;
       m.d_z[i] = d_z_row(d, rows_.first_entry[s] + j, first_entry);

@@ -94,7 +94,8 @@ Cell<Real>::Cell(const CellWeights<Real>& w, bool training_)
       hidden_size(w.hidden_size),
       groups((w.hidden_size + group_units(w.kind, fastrnn::kernels<Real>().lanes) - 1) /
              group_units(w.kind, fastrnn::kernels<Real>().lanes)),
-      z_values(groups * group_values(w.kind, fastrnn::kernels<Real>().lanes)),
+      z_values(groups * group_values(w.kind, fastrnn::kernels<Real>().lanes) +
+               static_cast<Index>(64 / sizeof(Real))),
       training(training_),
       kernels(fastrnn::kernels<Real>()),
       steps(kernels.cells[static_cast<int>(w.kind)]) {

@@ -39,7 +39,8 @@ class Cell {
   const CellKind kind;
   const Index input_size, hidden_size;
   const Index groups;    // of hidden units
-  const Index z_values;  // in a row of z
+  const Index z_values;  // from a row of z to the next: a cache line more, as rows a power of two
+                         // apart share cache sets
   const bool training;
   const Kernels<Real>& kernels;
   const CellKernels<Real>& steps;

@@ -1,9 +1,8 @@
 // The forward time loop. Per chunk of steps: the input's part of z for all rows of the chunk at once
 // (as many rows as steps x batch), then step by step the recurrent part and the gates. Both products
 // continue the same accumulators, so the chunk's size does not change the bits.
-#include <cstring>
-
 #include "sequence/pass.h"
+#include "sequence/products.h"
 
 namespace fastrnn {
 namespace {
@@ -50,17 +49,18 @@ class Forward : Pass<Real> {
   void prepare() {
     const Cell<Real>& cell = *cells_[0];
     const Index units = group_units(cell.kind, cell.kernels.lanes);
-    groups_.reset(new Group[grid_.members() / grid_.unit_parts]);
+    Group* groups = workspace_.template take<Group>(grid_.members() / grid_.unit_parts);
     members_ = workspace_.template take<Member>(grid_.members());
     for (int i = 0; i < grid_.members(); ++i) {
       Member& m = members_[i];
       m.part = part_of(grid_, i, rows_, hidden_, cell.kernels.lanes);
-      m.group = &groups_[i / grid_.unit_parts];
+      m.group = groups + i / grid_.unit_parts;
+      if (m.part.unit_part == 0) new (m.group) Group();
       m.group->barrier.set_members(grid_.unit_parts);
       m.group_begin = m.part.unit_begin / units;
       m.group_end = (m.part.unit_end + units - 1) / units;
       const Index n = m.part.count;
-      m.chunk_rows = chunk_rows(cell, n);
+      m.chunk_rows = z_chunk_rows(cell, n, rows_.steps);
       m.z = workspace_.template take<Real>(m.chunk_rows * cell.z_values);
       m.z_rows = workspace_.template take<Real*>(m.chunk_rows);
       for (Index row = 0; row < m.chunk_rows; ++row) m.z_rows[row] = m.z + row * cell.z_values;
@@ -84,14 +84,6 @@ class Forward : Pass<Real> {
     for (Index i = 0; i < m.part.count; ++i) m.reset_h[i] = values + i * hidden_;
   }
 
-  // 256 KiB of z: a chunk passes through the second-level cache twice. But at least 48 rows, so that
-  // a few rows stream the input weights seldom.
-  Index chunk_rows(const Cell<Real>& cell, Index rows) const {
-    const Index row_bytes = cell.z_values * static_cast<Index>(sizeof(Real));
-    const Index wanted = std::min<Index>(1024, std::max<Index>(48, 262144 / row_bytes));
-    return std::max(rows, std::min(wanted, rows * rows_.steps));
-  }
-
   void run_direction(Member& m, int d, int member) {
     begin(m, d);
     Index alive = m.part.count;
@@ -105,7 +97,8 @@ class Forward : Pass<Real> {
         used += n;
       }
       if (used == 0) break;
-      project(m, d, used);
+      input_product(*cells_[d], {used, m.group_begin, m.group_end, m.z_rows}, m.x,
+                    in_.tokens.data ? m.tokens : nullptr);
       for (Index row = 0; s < end; ++s, row += alive) {
         alive = m.part.alive(rows_, s, alive);
         step(m, d, s, alive, m.z_rows + row);
@@ -135,61 +128,36 @@ class Forward : Pass<Real> {
     }
   }
 
-  void project(Member& m, int d, Index used) {
-    const Cell<Real>& cell = *cells_[d];
-    const int width = panel_width(cell.kind), lanes = cell.kernels.lanes;
-    const int panels = group_panels(cell.kind);
-    const Index z_stride = group_values(cell.kind, lanes);
-    if (in_.tokens.data) {
-      cell.kernels.gather[width]({used, cell.input_size, panels * m.group_begin,
-                                  panels * m.group_end, m.tokens, cell.input.data(),
-                                  cell.start.data(), m.z_rows, z_stride / panels});
-    } else {
-      cell.kernels.product[width]({used, cell.input_size, panels * m.group_begin,
-                                   panels * m.group_end, cell.groups * panels * width * lanes, m.x,
-                                   0, cell.input.data(), cell.start.data(), m.z_rows, 0,
-                                   z_stride / panels});
-    }
-    if (cell.kind != CellKind::gru) return;
-    for (Index row = 0; row < used; ++row)  // n_h begins at its own bias
-      for (Index group = m.group_begin; group < m.group_end; ++group)
-        std::memcpy(m.z_rows[row] + group * z_stride + 3 * lanes,
-                    cell.candidate_start.data() + group * lanes, lanes * sizeof(Real));
-  }
-
   void step(Member& m, int d, Index s, Index n, Real** z_rows) {
     const Cell<Real>& cell = *cells_[d];
-    const int lanes = cell.kernels.lanes;
+    const Index every = out_.checkpoint_every;
+    const bool keep = out_.cache && every == 0;
     for (Index i = 0; i < n; ++i) {
       const Index j = m.part.row(i);
       m.h[i] = out_.y.at(rows_.time(d, s, j), rows_.order[j]) + d * hidden_;
-      if (out_.cache) m.cache[i] = Base::cache_at(d, s, j);
+      if (keep) m.cache[i] = Base::cache_at(d, s, j);
     }
+    if (out_.cache && every > 0 && s % every == 0) keep_c(m, d, s, n);
+    const ZRows<Real> z = {n, m.group_begin, m.group_end, z_rows};
     const CellForward<Real> cell_step = {n,        m.group_begin, m.group_end,
                                          hidden_,  z_rows,        m.h_prev,
-                                         m.h,      m.c,           out_.cache ? m.cache : nullptr,
+                                         m.h,      m.c,           keep ? m.cache : nullptr,
                                          m.reset_h};
-    // Width of the panels of weight_hh, and where their first vector stands in a group of z.
-    const bool reset_before = cell.kind == CellKind::gru_reset_before;
-    const int width = reset_before ? 2 : panel_width(cell.kind);
-    const Index offset = gate_count(cell.kind) == 3 ? lanes : 0;
-    recurrent_product(m, cell, n, width, m.h_prev, cell.recurrent.data(), z_rows, offset);
-    if (reset_before) {
+    recurrent_product(cell, z, m.h_prev);
+    if (cell.kind == CellKind::gru_reset_before) {
       cell.steps.forward_reset(cell_step);
       m.group->barrier.wait();
-      recurrent_product(m, cell, n, 1, m.reset_h, cell.candidate.data(), z_rows, 0);
+      candidate_product(cell, z, m.reset_h);
     }
     cell.steps.forward(cell_step);
     m.group->barrier.wait();
     std::copy_n(m.h, n, m.h_prev);
   }
 
-  void recurrent_product(Member& m, const Cell<Real>& cell, Index n, int width,
-                         const Real* const* a, const Real* weights, Real** z_rows, Index offset) {
-    const int lanes = cell.kernels.lanes, panels = group_panels(cell.kind);
-    cell.kernels.product[width]({n, hidden_, panels * m.group_begin, panels * m.group_end,
-                                 cell.groups * panels * width * lanes, a, 0, weights, nullptr,
-                                 z_rows, offset, group_values(cell.kind, lanes) / panels});
+  void keep_c(Member& m, int d, Index s, Index n) {
+    const Index begin = m.part.unit_begin, width = m.part.unit_end - begin;
+    for (Index i = 0; i < n; ++i)
+      std::copy_n(m.c[i] + begin, width, Base::checkpoint_at(d, s, m.part.row(i)) + begin);
   }
 
   // The last state of each row, and zeros past its end.
@@ -204,14 +172,18 @@ class Forward : Pass<Real> {
     }
   }
 
-  std::unique_ptr<Group[]> groups_;
   Member* members_ = nullptr;
 };
 
 }  // namespace
 
 template <class Real>
-Index cache_values(const Cell<Real>& cell, int directions, const LayerInput<Real>& in) {
+Index cache_values(const Cell<Real>& cell, int directions, const LayerInput<Real>& in,
+                   Index checkpoint_every) {
+  if (checkpoint_every > 0) {
+    const Index checkpoints = (in.steps + checkpoint_every - 1) / checkpoint_every;
+    return has_cell_state(cell.kind) ? directions * checkpoints * in.batch * cell.hidden_size : 0;
+  }
   Index entries = in.lengths ? 0 : in.steps * in.batch;
   if (in.lengths)
     for (Index b = 0; b < in.batch; ++b) entries += in.lengths[b];
@@ -224,8 +196,8 @@ bool layer_forward(const Cell<Real>* const* cells, int directions, const LayerIn
   return Forward<Real>(cells, directions, in, out, workspace, interrupt).run();
 }
 
-template Index cache_values(const Cell<float>&, int, const LayerInput<float>&);
-template Index cache_values(const Cell<double>&, int, const LayerInput<double>&);
+template Index cache_values(const Cell<float>&, int, const LayerInput<float>&, Index);
+template Index cache_values(const Cell<double>&, int, const LayerInput<double>&, Index);
 template bool layer_forward(const Cell<float>* const*, int, const LayerInput<float>&,
                             const LayerOutput<float>&, Workspace&, Interrupt);
 template bool layer_forward(const Cell<double>* const*, int, const LayerInput<double>&,

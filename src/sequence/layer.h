@@ -21,23 +21,27 @@ struct Interrupt {
 };
 
 // Input: x or tokens (one-hot vectors given by their index), the other null. All states are
-// (D, B, H), contiguous. lengths (B), 0 <= length <= T, or null where all are T. Null h0, c0: zeros.
+// (D, B, H), contiguous. lengths (B), 0 <= length <= T, or null where all are T; order: null, or what
+// longest_first (plan.h) gives for them, should it be known. Null h0, c0: zeros.
 template <class Real>
 struct LayerInput {
   Index steps, batch;
   Sequence<const Real> x;
   Sequence<const Index> tokens;
-  const Index* lengths;
+  const Index *lengths, *order;
   const Real *h0, *c0;
 };
 
-// y: D blocks of H per row, zeros past a row's length. h_n, c_n: the state after its last step.
-// cache: null in inference; else cache_values() values, to be given to layer_backward.
+// y: D blocks of H per row, zeros past a row's length. h_n, c_n: the state after its last step; may be
+// h0 and c0.
+// cache: null in inference; else cache_values() values, to be given to layer_backward: the gates of all
+// steps; or, with checkpoint_every > 0, c of every that many steps, and backward computes gates anew.
 template <class Real>
 struct LayerOutput {
   Sequence<Real> y;
   Real *h_n, *c_n;
   Real* cache;
+  Index checkpoint_every;
 };
 
 // Gradients are added to the weights' (null: not wanted) and written to the rest. d_y may be null
@@ -57,7 +61,8 @@ struct LayerGradients {
 
 // Values that the cache of a forward pass has, for all directions.
 template <class Real>
-Index cache_values(const Cell<Real>& cell, int directions, const LayerInput<Real>& in);
+Index cache_values(const Cell<Real>& cell, int directions, const LayerInput<Real>& in,
+                   Index checkpoint_every);
 
 // Both return false where the interrupt stopped them. `cells` has one or two of the same kind.
 template <class Real>

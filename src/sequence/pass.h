@@ -29,7 +29,7 @@ class Pass {
         out_(out),
         workspace_(workspace),
         interrupt_(interrupt),
-        rows_(Rows::make(in.steps, in.batch, in.lengths, workspace)),
+        rows_(Rows::make(in.steps, in.batch, in.lengths, in.order, workspace)),
         zeros_(workspace.take_zeroed<Real>(zero_count(*cells[0]))) {}
 
   // Zeros for a state, and for the start of any plain product, in whole panels.
@@ -82,6 +82,11 @@ class Pass {
   Real* cache_at(int direction, Index s, Index j) const {
     const Index entry = direction * rows_.entries() + rows_.first_entry[s] + j;
     return out_.cache + entry * cached_values(cells_[0]->kind) * hidden_;
+  }
+  // LSTM: c before step s, where s is a multiple of checkpoint_every.
+  Real* checkpoint_at(int direction, Index s, Index j) const {
+    const Index every = out_.checkpoint_every, checkpoints = (in_.steps + every - 1) / every;
+    return out_.cache + ((direction * checkpoints + s / every) * in_.batch + j) * hidden_;
   }
 
   const Cell<Real>* const* cells_;

@@ -4,18 +4,24 @@
 
 namespace fastrnn {
 
-Rows Rows::make(Index steps, Index batch, const Index* lengths, Workspace& workspace) {
-  Rows rows;
+const Index* longest_first(const Index* lengths, Index batch, Workspace& workspace) {
   Index* order = workspace.take<Index>(batch);
-  Index* length = workspace.take<Index>(batch);
   for (Index b = 0; b < batch; ++b) order[b] = b;
   if (lengths) {
     // The position decides between equal lengths: std::stable_sort would allocate.
     std::sort(order, order + batch, [lengths](Index a, Index b) {
       return lengths[a] != lengths[b] ? lengths[a] > lengths[b] : a < b;
     });
-    rows.ragged = batch > 0 && lengths[order[batch - 1]] != lengths[order[0]];
   }
+  return order;
+}
+
+Rows Rows::make(Index steps, Index batch, const Index* lengths, const Index* order,
+                Workspace& workspace) {
+  Rows rows;
+  if (!order) order = longest_first(lengths, batch, workspace);
+  Index* length = workspace.take<Index>(batch);
+  if (lengths && batch > 0) rows.ragged = lengths[order[batch - 1]] != lengths[order[0]];
   for (Index j = 0; j < batch; ++j) length[j] = lengths ? lengths[order[j]] : steps;
   rows.steps = batch > 0 ? length[0] : 0;
   Index* first_entry = workspace.take<Index>(rows.steps + 1);

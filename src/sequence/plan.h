@@ -22,8 +22,13 @@ struct Rows {
   Index time(int direction, Index s, Index j) const {
     return direction == 0 ? s : length[j] - 1 - s;
   }
-  static Rows make(Index steps, Index batch, const Index* lengths, Workspace& workspace);
+  // `order`: what longest_first gives for these lengths, or null: found here.
+  static Rows make(Index steps, Index batch, const Index* lengths, const Index* order,
+                   Workspace& workspace);
 };
+
+// The rows of a batch by falling length (null: all are equal), those of one length in their order.
+const Index* longest_first(const Index* lengths, Index batch, Workspace& workspace);
 
 // Threads form a grid: directions x parts of the rows x parts of the hidden units. Threads that
 // share rows must meet at each step; threads that do not never meet.

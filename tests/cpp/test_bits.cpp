@@ -16,7 +16,7 @@
 #include "ops/elementwise.h"
 #include "ops/linear.h"
 #include "parallel.h"
-#include "sequence/layer.h"
+#include "sequence/stack.h"
 
 using namespace fastrnn;
 
@@ -108,8 +108,9 @@ struct Direction {
   }
 };
 
+// With checkpoint_every > 0 all but the cache must be as without.
 template <class Real>
-void run_layer(const Shape& s, Line& line) {
+void run_layer(const Shape& s, Index checkpoint_every, Line& line) {
   Random random;
   const Index T = s.T, B = s.B, width = s.D * s.H, state = s.D * B * s.H;
   std::vector<Direction<Real>> weights, gradients;
@@ -141,9 +142,9 @@ void run_layer(const Shape& s, Line& line) {
 
   Workspace workspace;
   Values<Real> y(T * B * width), h_n(state), c_n(has_cell_state(s.kind) ? state : 0);
-  Values<Real> cache(cache_values(*pointers[0], static_cast<int>(s.D), in));
+  Values<Real> cache(cache_values(*pointers[0], static_cast<int>(s.D), in, checkpoint_every));
   const LayerOutput<Real> out = {
-      {y.data(), B * width, width}, h_n.data(), c_n.data(), cache.data()};
+      {y.data(), B * width, width}, h_n.data(), c_n.data(), cache.data(), checkpoint_every};
   layer_forward(pointers, static_cast<int>(s.D), in, out, workspace, {});
   workspace.reset(0);
 
@@ -165,7 +166,7 @@ void run_layer(const Shape& s, Line& line) {
   line.add("y", y);
   line.add("h_n", h_n);
   line.add("c_n", c_n);
-  line.add("cache", cache);
+  if (checkpoint_every == 0) line.add("cache", cache);
   line.add("d_x", d_x);
   line.add("d_h0", d_h0);
   line.add("d_c0", d_c0);
@@ -180,6 +181,23 @@ void run_layer(const Shape& s, Line& line) {
 template <class Real>
 std::string named(const char* what) {
   return std::string(sizeof(Real) == 4 ? "float32 " : "float64 ") + what;
+}
+
+// Gates that backward computes anew give the bits of those that forward kept.
+template <class Real>
+void check_checkpoints(const std::string& name, const Shape& s) {
+  Line kept;
+  run_layer<Real>(s, 0, kept);
+  kept.text.erase(kept.text.find(" cache"), std::strlen(" cache ") + 16);
+  const Index every = std::max<Index>(2, s.T / 8);
+  for (int threads : {1, 2}) {
+    set_max_threads(threads);
+    Line anew;
+    run_layer<Real>(s, every, anew);
+    if (anew.text == kept.text) continue;
+    failed = true;
+    std::printf("%s: checkpoints every %td, %d threads differ\n", name.c_str(), every, threads);
+  }
 }
 
 template <class Real>
@@ -201,9 +219,86 @@ void print_layers() {
       char text[100];
       std::snprintf(text, sizeof text, "%s T %td B %td I %td H %td D %td%s%s", kinds[kind], s.T,
                     s.B, s.I, s.H, s.D, s.ragged ? " ragged" : "", s.tokens ? " tokens" : "");
-      print_case(named<Real>(text), [&](Line& line) { run_layer<Real>(s, line); });
+      print_case(named<Real>(text), [&](Line& line) { run_layer<Real>(s, 0, line); });
+      check_checkpoints<Real>(named<Real>(text), s);
     }
   }
+}
+
+// A stack gives what its layers give one after the other, whatever the chunks and the threads.
+template <class Real>
+void run_stack(const Shape& s, Line& line) {
+  constexpr int layers = 3;
+  Random random;
+  const Index T = s.T, B = s.B, width = s.D * s.H, state = s.D * B * s.H;
+  std::vector<Cell<Real>> cells;
+  cells.reserve(layers * s.D);
+  std::vector<const Cell<Real>*> pointers;
+  for (int layer = 0; layer < layers; ++layer)
+    for (Index d = 0; d < s.D; ++d) {
+      Shape shape = s;
+      if (layer > 0) shape.I = width;
+      cells.push_back(Direction<Real>(shape, random, 0.3).packed(shape));
+      pointers.push_back(&cells.back());
+    }
+  const auto x = random.operator()<Real>(T * B * s.I, 2);
+  const auto h0 = random.operator()<Real>(layers * state, 1);
+  const auto c0 = random.operator()<Real>(layers * state, 2);
+  std::vector<Index> lengths(B);
+  for (Index b = 0; b < B; ++b) lengths[b] = b * 13 % (T - 1);
+
+  LayerInput<Real> in = {};
+  in.steps = T;
+  in.batch = B;
+  in.x = {x.data(), B * s.I, s.I};
+  if (s.ragged) in.lengths = lengths.data();
+  in.h0 = h0.data();
+  in.c0 = c0.data();
+  Workspace workspace;
+  Values<Real> y(T * B * width, 9), h_n(layers * state), c_n(layers * state);
+  const Sequence<Real> y_view = {y.data(), B * width, width};
+  stack_forward({pointers.data(), layers, static_cast<int>(s.D)}, in,
+                {y_view, h_n.data(), c_n.data(), nullptr, 0}, workspace, {});
+  line.add("y", y);
+  line.add("h_n", h_n);
+  if (has_cell_state(s.kind)) line.add("c_n", c_n);
+
+  Values<Real> outputs[layers], h_one(layers * state), c_one(layers * state);
+  for (int layer = 0; layer < layers; ++layer) {
+    outputs[layer].resize(T * B * width);
+    const LayerOutput<Real> out = {{outputs[layer].data(), B * width, width},
+                                   h_one.data() + layer * state,
+                                   c_one.data() + layer * state,
+                                   nullptr,
+                                   0};
+    in.h0 = h0.data() + layer * state;
+    in.c0 = c0.data() + layer * state;
+    layer_forward(&pointers[layer * s.D], static_cast<int>(s.D), in, out, workspace, {});
+    in.x = {outputs[layer].data(), B * width, width};
+  }
+  if (hash(y) != hash(outputs[layers - 1]) || hash(h_n) != hash(h_one) ||
+      hash(c_n) != hash(c_one)) {
+    std::printf("FAILED: a stack gives something else than its layers\n");
+    failed = true;
+  }
+}
+
+template <class Real>
+void print_stacks() {
+  const CellKind kinds[] = {CellKind::lstm, CellKind::gru, CellKind::rnn_tanh};
+  for (const CellKind kind : kinds)
+    for (const bool ragged : {false, true}) {
+      const Index H = gate_count(kind) == 1 ? 100 : 48;
+      const Shape shapes[] = {{kind, 70, ragged ? 3 : 1, 5, H, 1, ragged, false},
+                              {kind, 9, 5, 5, 17, 2, ragged, false},
+                              {kind, 3, 70, 5, 17, 1, ragged, false}};
+      for (const Shape& s : shapes) {
+        char text[100];
+        std::snprintf(text, sizeof text, "stack %d T %td B %td H %td D %td%s",
+                      static_cast<int>(kind), s.T, s.B, s.H, s.D, ragged ? " ragged" : "");
+        print_case(named<Real>(text), [&](Line& line) { run_stack<Real>(s, line); });
+      }
+    }
 }
 
 // Wide enough for infinities and denormal results, with NaN.
@@ -325,6 +420,7 @@ void run_optimisers(Line& line) {
 template <class Real>
 void print_all() {
   print_layers<Real>();
+  print_stacks<Real>();
   print_case(named<Real>("non-linearities"), run_nonlinearities<Real>);
   print_case(named<Real>("linear"), run_linear<Real>);
   print_case(named<Real>("cross entropy"), run_cross_entropy<Real>);

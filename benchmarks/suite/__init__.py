@@ -1,0 +1,1 @@
+"""Benchmarks for asv (asv.conf.json), which compares commits: docs/comparing-commits.md."""

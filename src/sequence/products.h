@@ -1,0 +1,32 @@
+// z, the pre-activations of a step, for any rows at once: of one step where h_{t-1} is just being
+// made, or of many where it is known. One canonical order, so the same bits either way.
+#pragma once
+
+#include "sequence/cell.h"
+
+namespace fastrnn {
+
+// Rows of z, and the groups of hidden units to be computed of them.
+template <class Real>
+struct ZRows {
+  Index count, group_begin, group_end;
+  Real* const* z;
+};
+
+// Rows of z to have at once, for `rows` rows a step and that many steps: whole steps, at least one.
+template <class Real>
+Index z_chunk_rows(const Cell<Real>& cell, Index rows, Index steps);
+
+// z = biases + weight_ih times x or, where tokens is not null, times one-hot rows. GRU: n_h begins.
+template <class Real>
+void input_product(const Cell<Real>& cell, const ZRows<Real>& rows, const Real* const* x,
+                   const Index* tokens);
+
+// z += weight_hh times h_{t-1}; for a GRU with the reset gate before the product only r and z, and
+// then the candidate's n, which takes r * h_{t-1}.
+template <class Real>
+void recurrent_product(const Cell<Real>& cell, const ZRows<Real>& rows, const Real* const* h_prev);
+template <class Real>
+void candidate_product(const Cell<Real>& cell, const ZRows<Real>& rows, const Real* const* reset_h);
+
+}  // namespace fastrnn
