@@ -172,8 +172,10 @@ void product(const Product<Real>& p) {
   // Rows in tiles of nearly equal height: 25 = 5 x 5, not 4 x 6 + 1.
   const Index count = (p.rows + T::max_rows - 1) / T::max_rows;
   const Index height = p.rows / count, taller = p.rows % count;
-  for (Index panel = p.panel_begin; panel < p.panel_end;) {
-    const int size = table.size_for(height + (taller > 0), p.panel_end - panel);
+  const bool last_first = p.last_first && count == 1;
+  for (Index left = p.panel_end - p.panel_begin; left > 0;) {
+    const int size = table.size_for(height + (taller > 0), left);
+    const Index panel = last_first ? p.panel_begin + left - T::panels[size] : p.panel_end - left;
     // With many tiles a block of weights stays in the nearest caches while all rows pass over it:
     // 32 KiB did better than 16, which reload the accumulators more often, and than 64.
     constexpr Index block_bytes = 32768;
@@ -185,7 +187,7 @@ void product(const Product<Real>& p) {
       if (taller > 0) tile[height](p, panel, 0, taller, k, k_end);
       tile[height - 1](p, panel, taller * (height + 1), count - taller, k, k_end);
     }
-    panel += T::panels[size];
+    left -= T::panels[size];
   }
 }
 

@@ -21,6 +21,8 @@ namespace fastrnn {
 // a[row][k] * weights[panel][k][j], in that order: the canonical order that fixes the bits.
 // Accumulators begin at start[panel][j], or where it is null at what c holds. Columns at and past
 // `columns` (counted over all panels) are neither read nor written. a and c must not overlap.
+// last_first: few rows go from the last panel to the first. A caller that takes turns finds what it
+// used last still in the cache, where all the weights do not fit.
 template <class Real>
 struct Product {
   Index rows, depth;
@@ -32,6 +34,7 @@ struct Product {
   const Real* start;
   Real* const* c;
   Index c_offset, c_stride;
+  bool last_first = false;
 };
 
 // As Product for a one-hot a: c = start + the packed weights' row tokens[row], for all columns.

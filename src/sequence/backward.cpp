@@ -223,21 +223,21 @@ class Backward : Recompute<Real> {
     // d_h += the recurrent blocks of d_z times weight_hh; where the cell left a direct part in d_h,
     // the product continues from it.
     if (cell.kind == CellKind::gru_reset_before) {
-      product(m, cell, n, 0, hidden_, cell.candidate_transposed, this->zeros_, m.d_reset_h);
+      product(m, cell, s, n, 0, hidden_, cell.candidate_transposed, this->zeros_, m.d_reset_h);
       cell.steps.backward_reset(cell_step);
       m.group->barrier.wait();
     }
     const GateBlocks blocks = recurrent_blocks(cell.kind);
     const Real* start = gate_count(cell.kind) == 3 ? nullptr : this->zeros_;
-    product(m, cell, n, blocks.block[0].d_z * hidden_, blocks.block[0].count * hidden_,
+    product(m, cell, s, n, blocks.block[0].d_z * hidden_, blocks.block[0].count * hidden_,
             cell.recurrent_transposed, start, m.d_h);
   }
 
-  void product(Member& m, const Cell<Real>& cell, Index n, Index offset, Index depth,
+  void product(Member& m, const Cell<Real>& cell, Index s, Index n, Index offset, Index depth,
                const Buffer<Real>& weights, const Real* start, Real* const* out) {
     cell.kernels.product[plain_width]({n, depth, m.panel_begin, m.panel_end, hidden_, m.d_z, offset,
                                        weights.data(), start, out, 0,
-                                       plain_width * cell.kernels.lanes});
+                                       plain_width * cell.kernels.lanes, s % 2 == 1});
   }
 
   // Calls body(entry, s, j) for entries first + k, k in [begin, end), of a chunk that starts at step s.

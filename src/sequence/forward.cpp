@@ -138,7 +138,7 @@ class Forward : Pass<Real> {
       if (keep) m.cache[i] = Base::cache_at(d, s, j);
     }
     if (out_.cache && every > 0 && s % every == 0) keep_c(m, d, s, n);
-    const ZRows<Real> z = {n, m.group_begin, m.group_end, z_rows};
+    const ZRows<Real> z = {n, m.group_begin, m.group_end, z_rows, s % 2 == 1};
     const CellForward<Real> cell_step = {n,        m.group_begin, m.group_end,
                                          hidden_,  z_rows,        m.h_prev,
                                          m.h,      m.c,           keep ? m.cache : nullptr,

@@ -14,7 +14,7 @@ void state_product(const Cell<Real>& cell, const ZRows<Real>& rows, int width, I
   cell.kernels.product[width]({rows.count, cell.hidden_size, panels * rows.group_begin,
                                panels * rows.group_end, cell.groups * panels * width * lanes, a, 0,
                                weights.data(), nullptr, rows.z, offset,
-                               group_values(cell.kind, lanes) / panels});
+                               group_values(cell.kind, lanes) / panels, rows.last_first});
 }
 
 }  // namespace

@@ -6,11 +6,12 @@
 
 namespace fastrnn {
 
-// Rows of z, and the groups of hidden units to be computed of them.
+// Rows of z, and the groups of hidden units to be computed of them; last_first as in Product.
 template <class Real>
 struct ZRows {
   Index count, group_begin, group_end;
   Real* const* z;
+  bool last_first = false;
 };
 
 // Rows of z to have at once, for `rows` rows a step and that many steps: whole steps, at least one.
