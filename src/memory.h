@@ -125,8 +125,11 @@ class Workspace {
     block_ = mark.block;
     used_ = mark.used;
   }
+  // Calls that have ended: what a call may take turns by.
+  Index turn() const { return turn_; }
   // Frees everything beyond `keep` bytes and joins what is left to one block.
   void reset(std::size_t keep) {
+    ++turn_;
     block_ = used_ = 0;
     const std::size_t total = capacity();
     if (blocks_.size() <= 1 && total <= keep) return;
@@ -147,6 +150,7 @@ class Workspace {
   }
   std::vector<Bytes> blocks_;
   std::size_t block_ = 0, used_ = 0;  // the block in use, and the bytes of it handed out
+  Index turn_ = 0;
 };
 
 // Scratch of the calling thread; kept between calls up to a size that small work needs again. A call

@@ -97,8 +97,8 @@ class Forward : Pass<Real> {
         used += n;
       }
       if (used == 0) break;
-      input_product(*cells_[d], {used, m.group_begin, m.group_end, m.z_rows}, m.x,
-                    in_.tokens.data ? m.tokens : nullptr);
+      if (rows_.steps > 1)
+        input_product(*cells_[d], {used, m.group_begin, m.group_end, m.z_rows}, m.x, tokens(m));
       for (Index row = 0; s < end; ++s, row += alive) {
         alive = m.part.alive(rows_, s, alive);
         step(m, d, s, alive, m.z_rows + row);
@@ -128,6 +128,8 @@ class Forward : Pass<Real> {
     }
   }
 
+  const Index* tokens(const Member& m) const { return in_.tokens.data ? m.tokens : nullptr; }
+
   void step(Member& m, int d, Index s, Index n, Real** z_rows) {
     const Cell<Real>& cell = *cells_[d];
     const Index every = out_.checkpoint_every;
@@ -138,12 +140,15 @@ class Forward : Pass<Real> {
       if (keep) m.cache[i] = Base::cache_at(d, s, j);
     }
     if (out_.cache && every > 0 && s % every == 0) keep_c(m, d, s, n);
-    const ZRows<Real> z = {n, m.group_begin, m.group_end, z_rows, s % 2 == 1};
+    const ZRows<Real> z = {n, m.group_begin, m.group_end, z_rows, (s + workspace_.turn()) % 2 == 1};
     const CellForward<Real> cell_step = {n,        m.group_begin, m.group_end,
                                          hidden_,  z_rows,        m.h_prev,
                                          m.h,      m.c,           keep ? m.cache : nullptr,
                                          m.reset_h};
-    recurrent_product(cell, z, m.h_prev);
+    if (rows_.steps > 1)
+      recurrent_product(cell, z, m.h_prev);
+    else
+      step_product(cell, z, m.x, tokens(m), m.h_prev);
     if (cell.kind == CellKind::gru_reset_before) {
       cell.steps.forward_reset(cell_step);
       m.group->barrier.wait();

@@ -41,7 +41,7 @@ void input_product(const Cell<Real>& cell, const ZRows<Real>& rows, const Real* 
   } else {
     cell.kernels.product[width]({rows.count, cell.input_size, begin, end,
                                  cell.groups * panels * width * lanes, x, 0, cell.input.data(),
-                                 cell.start.data(), rows.z, 0, panel_stride});
+                                 cell.start.data(), rows.z, 0, panel_stride, rows.last_first});
   }
   if (cell.kind != CellKind::gru) return;
   for (Index row = 0; row < rows.count; ++row)  // n_h begins at its own bias
@@ -63,12 +63,30 @@ void candidate_product(const Cell<Real>& cell, const ZRows<Real>& rows,
   state_product(cell, rows, 1, 0, reset_h, cell.candidate);
 }
 
+template <class Real>
+void step_product(const Cell<Real>& cell, const ZRows<Real>& rows, const Real* const* x,
+                  const Index* tokens, const Real* const* h_prev) {
+  // Blocks of both weights: the next step, which goes the other way, finds the last ones of both in
+  // the cache. Groups enough for a tile of four panels, and calls few enough not to count.
+  constexpr Index block = 8;
+  const Index blocks = (rows.group_end - rows.group_begin + block - 1) / block;
+  for (Index i = 0; i < blocks; ++i) {
+    const Index begin = rows.group_begin + (rows.last_first ? blocks - 1 - i : i) * block;
+    const ZRows<Real> part = {rows.count, begin, std::min(begin + block, rows.group_end), rows.z,
+                              rows.last_first};
+    input_product(cell, part, x, tokens);
+    recurrent_product(cell, part, h_prev);
+  }
+}
+
 #define FASTRNN_PRODUCTS(Real)                                                                \
   template Index z_chunk_rows(const Cell<Real>&, Index, Index);                               \
   template void input_product(const Cell<Real>&, const ZRows<Real>&, const Real* const*,      \
                               const Index*);                                                  \
   template void recurrent_product(const Cell<Real>&, const ZRows<Real>&, const Real* const*); \
-  template void candidate_product(const Cell<Real>&, const ZRows<Real>&, const Real* const*);
+  template void candidate_product(const Cell<Real>&, const ZRows<Real>&, const Real* const*); \
+  template void step_product(const Cell<Real>&, const ZRows<Real>&, const Real* const*,       \
+                             const Index*, const Real* const*);
 FASTRNN_PRODUCTS(float)
 FASTRNN_PRODUCTS(double)
 #undef FASTRNN_PRODUCTS

@@ -30,4 +30,9 @@ void recurrent_product(const Cell<Real>& cell, const ZRows<Real>& rows, const Re
 template <class Real>
 void candidate_product(const Cell<Real>& cell, const ZRows<Real>& rows, const Real* const* reset_h);
 
+// input_product and recurrent_product of a single step, in one pass over both weights.
+template <class Real>
+void step_product(const Cell<Real>& cell, const ZRows<Real>& rows, const Real* const* x,
+                  const Index* tokens, const Real* const* h_prev);
+
 }  // namespace fastrnn
