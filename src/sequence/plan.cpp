@@ -53,7 +53,6 @@ Grid choose_grid(CellKind kind, Index input_size, Index hidden_size, int lanes, 
   const double row_step = recurrent * (1 + static_cast<double>(input_size) / hidden_size);
   const double work =
       row_step * static_cast<double>(rows.entries()) * directions * (backward ? 2 : 1);
-  constexpr double work_per_thread = 150e3;  // about 3 microseconds: what waking a team costs
   const int affordable = static_cast<int>(std::min<double>(limit, work / work_per_thread));
   if (affordable <= 1) return {1, 1, 1};
 

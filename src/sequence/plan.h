@@ -37,6 +37,9 @@ struct Grid {
   int members() const { return directions * row_parts * unit_parts; }
 };
 
+// Multiply-adds that a thread must have: about 3 microseconds, what waking a team costs.
+constexpr double work_per_thread = 120e3;
+
 // The rule for choosing the grid: see docs/design.md, "Threads". `limit` caps the members.
 Grid choose_grid(CellKind kind, Index input_size, Index hidden_size, int lanes, int row_tile,
                  int value_bytes, int directions, const Rows& rows, bool backward, int limit);

@@ -218,7 +218,7 @@ template <class Real>
 int row_parts(const Stack<Real>& stack, const LayerInput<Real>& in) {
   const double entries = static_cast<double>(in.steps) * static_cast<double>(in.batch);
   const double work = row_work(stack) * stack.layers * entries;
-  const int threads = static_cast<int>(std::min<double>(max_threads(), work / 150e3));
+  const int threads = static_cast<int>(std::min<double>(max_threads(), work / work_per_thread));
   const bool enough = in.batch >= static_cast<Index>(threads) * stack.cells[0]->kernels.row_tile;
   return enough && stack.directions == 1 ? std::max(1, threads) : 1;
 }
