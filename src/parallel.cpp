@@ -1,5 +1,6 @@
 #include "parallel.h"
 
+#include <chrono>
 #include <cstdlib>
 #include <stdexcept>
 #include <string>
@@ -93,9 +94,10 @@ int run_team(int members, void (*body)(void*, int, int), void* context) {
 }
 
 void SpinBarrier::spin_until_changed(unsigned turn) const {
+  constexpr unsigned patience = 2000;  // 40 to 100 microseconds: longer than most steps
   for (unsigned spins = 0; turn_.load(std::memory_order_acquire) == turn; ++spins) {
-    if (spins > 20000) {
-      std::this_thread::yield();
+    if (spins > patience) {
+      std::this_thread::sleep_for(std::chrono::microseconds(50));
       continue;
     }
 #if defined(__x86_64__)

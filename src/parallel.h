@@ -39,7 +39,8 @@ void parallel_ranges(Index count, int wanted, Body body) {
 }
 
 // A point that all members pass together. It spins, as a step of a small network is shorter than a
-// system call, and gives up its turn only after a while, when there are more threads than cores.
+// system call. After a while it sleeps: where other programs use the machine, the member that all wait
+// for may wait for a core itself, and gets the one that is left idle.
 class SpinBarrier {
  public:
   void set_members(int members) { members_ = members; }
