@@ -72,11 +72,18 @@ inline Vec<Real> value(ReducedExp<Real> e) {
   return fma(e.scale, e.p, e.scale);
 }
 
+// a * 2^-headroom, where the result may be denormal: by fma, as some processors take long to multiply
+// then. Keeps the sign of a zero.
+template <class Real>
+inline Vec<Real> unscaled(Vec<Real> a) {
+  return fma(a, set1(ExpConstants<Real>::unscale), set1(Real(-0.0)));
+}
+
 // exp(x) for x <= 0, denormal results rounded once.
 template <class Real>
 inline Vec<Real> exp_nonpositive(Vec<Real> x) {
   using C = ExpConstants<Real>;
-  return value(reduce_exp(max(set1(C::lowest), x), C::headroom)) * set1(C::unscale);
+  return unscaled(value(reduce_exp(max(set1(C::lowest), x), C::headroom)));
 }
 
 template <class Real>
@@ -105,8 +112,8 @@ inline Vec<Real> value(Logistic<Real> a) {
   return set1(ExpConstants<Real>::unscale) / a.den;
 }
 
-// tanh(x) = sign(x) m / (2 + m) with m = exp(-2 |x|) - 1, taken without cancellation, as numerator
-// and denominator: 1 <= den <= 2.
+// tanh(x) = sign(x) m / (2 + m) with m = exp(-2 |x|) - 1, taken without cancellation, as numerator,
+// 2^headroom sign(x) m, and denominator: 1 <= den <= 2. Scaled, as a denormal takes long to divide.
 template <class Real>
 struct Tangent {
   Vec<Real> num, den;
@@ -114,19 +121,19 @@ struct Tangent {
 template <class Real>
 inline Tangent<Real> tanh(Vec<Real> x) {
   using C = ExpConstants<Real>;
-  const Vec<Real> y = max(set1(C::tangent_end), set1(Real(2)) * negative_abs(x));
+  const Vec<Real> y = max(set1(C::tangent_end), negative_abs(x) + negative_abs(x));
   const ReducedExp<Real> e = reduce_exp(y, Real(0));
   const Vec<Real> m = fma(e.scale, e.p, e.scale - set1(Real(1)));
-  return {copysign(m, x), set1(Real(2)) + m};
+  return {copysign(m * set1(C::rescale), x), set1(Real(2)) + m};
 }
 template <class Real>
 inline Vec<Real> value(Tangent<Real> a) {
-  return a.num / a.den;
+  return unscaled(a.num / a.den);
 }
-// The product of the two, with one division. Below the smallest normal number it becomes zero.
+// The product of the two, with one division. Below the smallest normal number it may become zero.
 template <class Real>
 inline Vec<Real> product(Logistic<Real> a, Tangent<Real> b) {
-  return b.num / ((a.den * set1(ExpConstants<Real>::rescale)) * b.den);
+  return unscaled(b.num / ((a.den * set1(ExpConstants<Real>::rescale)) * b.den));
 }
 
 }  // namespace
