@@ -1,5 +1,6 @@
 #include "parallel.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cstdlib>
 #include <stdexcept>
@@ -93,9 +94,10 @@ int run_team(int members, void (*body)(void*, int, int), void* context) {
 #endif
 }
 
-void SpinBarrier::spin_until_changed(unsigned turn) const {
-  constexpr unsigned patience = 2000;  // 40 to 100 microseconds: longer than most steps
-  for (unsigned spins = 0; turn_.load(std::memory_order_acquire) == turn; ++spins) {
+void SpinBarrier::spin_until_changed(unsigned turn) {
+  const unsigned patience = patience_.load(std::memory_order_relaxed);
+  unsigned spins = 0;
+  for (; turn_.load(std::memory_order_acquire) == turn; ++spins) {
     if (spins > patience) {
       std::this_thread::sleep_for(std::chrono::microseconds(50));
       continue;
@@ -106,6 +108,9 @@ void SpinBarrier::spin_until_changed(unsigned turn) const {
     __asm__ __volatile__("yield");
 #endif
   }
+  // Once a member has had to wait for a core, the next wait is likely to be as long.
+  patience_.store(spins > patience ? least_patience : std::min(patience + 20, most_patience),
+                  std::memory_order_relaxed);
 }
 
 }  // namespace fastrnn

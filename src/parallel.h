@@ -56,10 +56,12 @@ class SpinBarrier {
   }
 
  private:
-  void spin_until_changed(unsigned turn) const;
+  static constexpr unsigned least_patience = 2000, most_patience = 10000;  // 40 us to 0.5 ms
+  void spin_until_changed(unsigned turn);
   int members_ = 1;
   alignas(64) std::atomic<int> arrived_{0};
   alignas(64) std::atomic<unsigned> turn_{0};
+  std::atomic<unsigned> patience_{most_patience};
 };
 
 }  // namespace fastrnn
