@@ -126,7 +126,7 @@ def _legend(figure: Any, plt: Any) -> None:
     ]
     hollow = {"color": "0.4", "marker": "o", "linestyle": "none", "markerfacecolor": "none"}
     handles.append(plt.Line2D([], [], label="best peer", **hollow))
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
 
 
 def ratios(report: Mapping[str, Any], path: Path) -> None:
