@@ -102,9 +102,13 @@ struct Direction {
         bias_ih(random.operator()<Real>(s.rows(), scale)),
         bias_hh(random.operator()<Real>(s.rows(), scale)) {}
   Cell<Real> packed(const Shape& s) const {
-    return Cell<Real>(
-        {s.kind, s.I, s.H, weight_ih.data(), weight_hh.data(), bias_ih.data(), bias_hh.data()},
-        true);
+    return Cell<Real>({s.kind,
+                       s.I,
+                       s.H,
+                       s.H,
+                       {weight_ih.data(), weight_hh.data(), bias_ih.data(), bias_hh.data()},
+                       nullptr},
+                      true);
   }
 };
 
@@ -159,8 +163,8 @@ void run_layer(const Shape& s, Index checkpoint_every, Line& line) {
   g.d_h0 = d_h0.data();
   g.d_c0 = d_c0.data();
   for (Index d = 0; d < s.D; ++d)
-    g.cells[d] = {gradients[d].weight_ih.data(), gradients[d].weight_hh.data(),
-                  gradients[d].bias_ih.data(), gradients[d].bias_hh.data()};
+    g.cells[d] = {{gradients[d].weight_ih.data(), gradients[d].weight_hh.data(),
+                   gradients[d].bias_ih.data(), gradients[d].bias_hh.data()}};
   layer_backward(pointers, static_cast<int>(s.D), in, out, g, workspace, {});
 
   line.add("y", y);
@@ -203,7 +207,7 @@ void check_checkpoints(const std::string& name, const Shape& s) {
 template <class Real>
 void print_layers() {
   const char* const kinds[] = {"rnn_tanh", "rnn_relu", "lstm", "gru", "gru_reset_before"};
-  for (int kind = 0; kind < cell_kinds; ++kind) {
+  for (int kind = 0; kind < 5; ++kind) {
     std::vector<Shape> shapes;
     const auto shape = [&](Index T, Index B, Index I, Index H, Index D, bool ragged, bool tokens) {
       shapes.push_back({static_cast<CellKind>(kind), T, B, I, H, D, ragged, tokens});
