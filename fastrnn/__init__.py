@@ -7,6 +7,7 @@ from ._core import __version__, get_num_threads
 from ._core import config as config
 from .base import Layer, Parameter
 from .layers import Dropout, Embedding, Linear, Sequential
+from .normalization import LayerNorm
 from .recurrent import GRU, LSTM, RNN
 from .serialization import load, save
 from .threads import set_num_threads, show_config
@@ -18,6 +19,7 @@ __all__ = [
     "Dropout",
     "Embedding",
     "Layer",
+    "LayerNorm",
     "Linear",
     "Parameter",
     "Sequential",

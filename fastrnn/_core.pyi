@@ -93,6 +93,18 @@ def embedding_backward(ids: Ids, dy: Real, grad_weight: Real) -> None: ...
 def cross_entropy(
     logits: Real, targets: Ids, row_weights: Real | None, ignore_index: int, need_grad: bool
 ) -> tuple[Real, Real | None]: ...
+def layer_norm_forward(
+    x: Real, weight: Real, bias: Real | None, eps: float, training: bool
+) -> tuple[Real, Real, Real]: ...
+def layer_norm_backward(
+    x: Real,
+    weight: Real,
+    mean: Real,
+    rstd: Real,
+    dy: Real,
+    grad_weight: Real | None,
+    grad_bias: Real | None,
+) -> Real: ...
 def sgd_step(
     param: Real,
     grad: Real,

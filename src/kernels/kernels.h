@@ -186,6 +186,30 @@ struct CrossEntropyRow {
   Real* d_logits;
 };
 
+// Layer normalisation of contiguous rows: y = (x - mean) * rstd * weight + bias with the row's mean and
+// rstd = 1 / sqrt(variance + eps). bias, mean and rstd may be null.
+template <class Real>
+struct LayerNormForward {
+  Index rows, features;
+  const Real *x, *weight, *bias;
+  Real eps;
+  Real *y, *mean, *rstd;
+};
+template <class Real>
+struct LayerNormBackward {
+  Index rows, features;
+  const Real *x, *weight, *mean, *rstd, *d_y;
+  Real* d_x;
+};
+// d_weight[m] += sum over the rows of d_y * (x - mean) * rstd for m in [begin, end), by fma from zero,
+// added once.
+template <class Real>
+struct LayerNormColumns {
+  Index rows, features, begin, end;
+  const Real *x, *d_y, *mean, *rstd;
+  Real* d_weight;
+};
+
 template <class Real>
 struct Kernels {
   int lanes;
@@ -202,6 +226,9 @@ struct Kernels {
   void (*rmsprop)(const RmspropStep<Real>&);
   void (*adam)(const AdamStep<Real>&);
   double (*cross_entropy)(const CrossEntropyRow<Real>&);
+  void (*layer_norm)(const LayerNormForward<Real>&);
+  void (*layer_norm_backward)(const LayerNormBackward<Real>&);
+  void (*layer_norm_columns)(const LayerNormColumns<Real>&);
   void (*exp)(const Real* x, Real* y, Index n);
   void (*tanh)(const Real* x, Real* y, Index n);
   void (*sigmoid)(const Real* x, Real* y, Index n);

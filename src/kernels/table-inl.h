@@ -8,6 +8,7 @@
 #include "kernels/cells-inl.h"
 #include "kernels/gemm-inl.h"
 #include "kernels/limits-inl.h"
+#include "kernels/norm-inl.h"
 #include "kernels/optim-inl.h"
 
 namespace fastrnn {
@@ -50,6 +51,9 @@ constexpr Kernels<Real> make_kernels() {
       rmsprop<Real>,
       adam<Real>,
       cross_entropy<Real>,
+      layer_norm<Real>,
+      layer_norm_backward<Real>,
+      layer_norm_columns<Real>,
       over_array<Real, exp<Real>>,
       over_array<Real, tanh_value<Real>>,
       over_array<Real, sigmoid_value<Real>>,

@@ -15,6 +15,7 @@
 #include "dispatch.h"
 #include "ops/elementwise.h"
 #include "ops/linear.h"
+#include "ops/norm.h"
 #include "parallel.h"
 #include "sequence/stack.h"
 
@@ -349,6 +350,29 @@ void run_linear(Line& line) {
 }
 
 template <class Real>
+void run_layer_norm(Line& line) {
+  Random random;
+  for (const Index F : {1, 7, 16, 43, 300}) {
+    const Index N = 261;
+    const auto x = random.operator()<Real>(N * F, 3), d_y = random.operator()<Real>(N * F, 1);
+    const auto weight = random.operator()<Real>(F, 1), bias = random.operator()<Real>(F, 1);
+    auto d_weight = random.operator()<Real>(F, 1), d_bias = random.operator()<Real>(F, 1);
+    Values<Real> y(N * F), mean(N), rstd(N), d_x(N * F);
+    layer_norm_forward<Real>({N, F, x.data(), weight.data(), bias.data(), Real(1e-5), y.data(),
+                              mean.data(), rstd.data()});
+    layer_norm_backward<Real>(
+        {N, F, x.data(), weight.data(), mean.data(), rstd.data(), d_y.data(), d_x.data()},
+        d_weight.data(), d_bias.data());
+    line.add("y", y);
+    line.add("mean", mean);
+    line.add("rstd", rstd);
+    line.add("d_x", d_x);
+    line.add("d_weight", d_weight);
+    line.add("d_bias", d_bias);
+  }
+}
+
+template <class Real>
 void run_cross_entropy(Line& line) {
   Random random;
   const Index N = 301, C = 67;
@@ -427,6 +451,7 @@ void print_all() {
   print_stacks<Real>();
   print_case(named<Real>("non-linearities"), run_nonlinearities<Real>);
   print_case(named<Real>("linear"), run_linear<Real>);
+  print_case(named<Real>("layer norm"), run_layer_norm<Real>);
   print_case(named<Real>("cross entropy"), run_cross_entropy<Real>);
   print_case(named<Real>("optimisers"), run_optimisers<Real>);
 }
