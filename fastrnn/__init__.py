@@ -8,16 +8,18 @@ from ._core import config as config
 from .base import Layer, Parameter
 from .layers import Dropout, Embedding, Linear, Sequential
 from .normalization import LayerNorm
-from .recurrent import GRU, LSTM, RNN
+from .recurrent import AUGRU, GRU, LSTM, RNN, IndRNN
 from .serialization import load, save
 from .threads import set_num_threads, show_config
 
 __all__ = [
+    "AUGRU",
     "GRU",
     "LSTM",
     "RNN",
     "Dropout",
     "Embedding",
+    "IndRNN",
     "Layer",
     "LayerNorm",
     "Linear",
