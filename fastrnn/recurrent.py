@@ -62,6 +62,9 @@ class RNN(Recurrent):
         Probability of dropping an output between layers, in `vjp` only (Srivastava et al. 2014).
     bidirectional : bool, default False
         Whether a second direction runs backwards (Schuster & Paliwal 1997).
+    layer_norm : bool, default False
+        Whether the products with weight_ih and weight_hh are normalised over the units, each with a
+        gain (gain_ih, gain_hh) and its bias after that (Ba et al. 2016, eq. 20-25).
     clip : float, optional
         Bound of what the functions take, as ONNX's clip.
     recurrent_dropout : float, default 0.0
@@ -103,6 +106,7 @@ class RNN(Recurrent):
         dropout: float = 0.0,
         bidirectional: bool = False,
         *,
+        layer_norm: bool = False,
         clip: float | None = None,
         recurrent_dropout: float = 0.0,
         weight_dropout: float = 0.0,
@@ -116,6 +120,7 @@ class RNN(Recurrent):
         self._function = check_activation("nonlinearity", nonlinearity, prelu=True)
         self.nonlinearity = as_config(self._function)
         self._clip = check_limit("clip", clip)
+        self.layer_norm = check_flag("layer_norm", layer_norm)
         super().__init__(
             {
                 "input_size": input_size,
@@ -126,6 +131,7 @@ class RNN(Recurrent):
                 "batch_first": batch_first,
                 "dropout": dropout,
                 "bidirectional": bidirectional,
+                "layer_norm": self.layer_norm,
                 "clip": clip,
                 "recurrent_dropout": recurrent_dropout,
                 "weight_dropout": weight_dropout,
@@ -152,7 +158,7 @@ class RNN(Recurrent):
 
     def _options(self) -> CellOptions | None:
         options = CellOptions(self._function, TANH, TANH, self._clip, keep_h=self._zoneout[0])
-        plain = self._function[0] in ("tanh", "relu")
+        plain = self._function[0] in ("tanh", "relu") and not self.layer_norm
         return None if plain and options == CellOptions(self._function, TANH, TANH) else options
 
 
@@ -260,6 +266,10 @@ class LSTM(Recurrent):
         i, g, o, peepholes i, o.
     activations : three str or tuples
         The functions of the gates, of g and of c_t in h_t, as of `RNN`; ONNX's f, g, h.
+    layer_norm : bool, default False
+        Whether the products with weight_ih and weight_hh are normalised over the units, each with a
+        gain (gain_ih, gain_hh) and its bias after that, and c_t in h_t (gain_c,
+        bias_c) (Ba et al. 2016, eq. 20-25).
     clip : float, optional
         Bound of what these functions take, as ONNX's clip.
     cell_clip : float, optional
@@ -299,6 +309,7 @@ class LSTM(Recurrent):
         peephole: bool = False,
         coupled: bool = False,
         activations: Sequence[Function] = ("sigmoid", "tanh", "tanh"),
+        layer_norm: bool = False,
         clip: float | None = None,
         cell_clip: float | None = None,
         recurrent_dropout: float = 0.0,
@@ -312,6 +323,7 @@ class LSTM(Recurrent):
     ) -> None:
         self.peephole = check_flag("peephole", peephole)
         self.coupled = check_flag("coupled", coupled)
+        self.layer_norm = check_flag("layer_norm", layer_norm)
         self._functions = _activations(activations, ("gates", "g", "c"))
         self._clips = check_limit("clip", clip), check_limit("cell_clip", cell_clip)
         self.proj_size = check_size("proj_size", proj_size, 0)
@@ -330,6 +342,7 @@ class LSTM(Recurrent):
                 "peephole": self.peephole,
                 "coupled": self.coupled,
                 "activations": tuple(as_config(f) for f in self._functions),
+                "layer_norm": self.layer_norm,
                 "clip": clip,
                 "cell_clip": cell_clip,
                 "recurrent_dropout": recurrent_dropout,
@@ -364,7 +377,7 @@ class LSTM(Recurrent):
         (f, g, h), (clip, cell_clip) = self._functions, self._clips
         options = CellOptions(f, g, h, clip, cell_clip, *self._zoneout)
         plain = options == CellOptions(SIGMOID, TANH, TANH)
-        return None if plain and not (self.peephole or self.coupled) else options
+        return None if plain and not (self.peephole or self.coupled or self.layer_norm) else options
 
     def cell_states(
         self,
@@ -412,7 +425,9 @@ class GRU(Recurrent):
         Whether the reset gate acts after the product with the state (True) or before it.
     activations : two str or tuples
         The functions of the gates and of n, as of `RNN`; ONNX's f, g.
-    clip, recurrent_dropout, weight_dropout, zoneout, merge_mode, go_backwards, learned_state
+    layer_norm, clip, recurrent_dropout, weight_dropout, zoneout
+        As of `RNN`; the products of n are normalised apart from those of r and z.
+    merge_mode, go_backwards, learned_state
         As of `RNN`.
     dtype : {"float32", "float64"}
     seed : int or numpy.random.Generator, optional
@@ -433,6 +448,7 @@ class GRU(Recurrent):
         *,
         reset_after: bool = True,
         activations: Sequence[Function] = ("sigmoid", "tanh"),
+        layer_norm: bool = False,
         clip: float | None = None,
         recurrent_dropout: float = 0.0,
         weight_dropout: float = 0.0,
@@ -444,6 +460,7 @@ class GRU(Recurrent):
         seed: Seed = None,
     ) -> None:
         self.reset_after = check_flag("reset_after", reset_after)
+        self.layer_norm = check_flag("layer_norm", layer_norm)
         self._functions = _activations(activations, ("gates", "n"))
         self._clip = check_limit("clip", clip)
         super().__init__(
@@ -457,6 +474,7 @@ class GRU(Recurrent):
                 "bidirectional": bidirectional,
                 "reset_after": self.reset_after,
                 "activations": tuple(as_config(f) for f in self._functions),
+                "layer_norm": self.layer_norm,
                 "clip": clip,
                 "recurrent_dropout": recurrent_dropout,
                 "weight_dropout": weight_dropout,
@@ -475,7 +493,8 @@ class GRU(Recurrent):
     def _options(self) -> CellOptions | None:
         f, g = self._functions
         options = CellOptions(f, g, TANH, self._clip, keep_h=self._zoneout[0])
-        return None if options == CellOptions(SIGMOID, TANH, TANH) else options
+        plain = options == CellOptions(SIGMOID, TANH, TANH)
+        return None if plain and not self.layer_norm else options
 
 
 class AUGRU(GRU):

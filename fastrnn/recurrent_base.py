@@ -26,7 +26,10 @@ from .regroup import Regrouping
 __all__ = ["Recurrent"]
 
 # As the core numbers them: Weight in src/types.h.
-WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr", "peephole", "slope")
+WEIGHTS = (
+    *("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr", "peephole", "slope"),
+    *("gain_ih", "gain_hh", "gain_c", "bias_c"),
+)
 MAX_LAYERS = 10_000  # a slip of the keyboard should be an error, not an endless constructor
 
 
@@ -95,8 +98,10 @@ class Recurrent(RecurrentArguments):
 
     def _initial(self, name: str, shape: tuple[int, ...]) -> RealArray:
         """Return a parameter's first values: as PyTorch, uniform over +-1 / sqrt(H)."""
-        if name in ("h_0", "c_0"):
+        if name in ("h_0", "c_0") or name.startswith("bias_c"):
             return np.zeros(shape)
+        if name.startswith("gain"):
+            return np.ones(shape)
         if name.startswith("slope"):
             return np.full(shape, 0.25)
         bound = self.hidden_size**-0.5
@@ -150,6 +155,12 @@ class Recurrent(RecurrentArguments):
             yield "bias_hh", (rows,)
         if output != hidden or config.get("proj_size"):
             yield "weight_hr", (output, hidden)
+        if check_flag("layer_norm", config.get("layer_norm", False)):
+            yield "gain_ih", (rows,)
+            yield "gain_hh", (rows,)
+            if cls._has_cell_state:
+                yield "gain_c", (hidden,)
+                yield "bias_c", (hidden,)
 
     @classmethod
     def _num_gates(cls, config: Mapping[str, Any]) -> int:

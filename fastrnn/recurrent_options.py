@@ -95,7 +95,7 @@ def check_zoneout(value: Any, pair: bool) -> tuple[float, float]:
 class CellOptions(NamedTuple):
     """As `_core.pack_cell` takes them: see CellOptions in src/kernels/kernels.h.
 
-    Infinite clips: none. keep_h, keep_c: probabilities of zoneout.
+    Infinite clips: none. keep_h, keep_c: probabilities of zoneout. epsilon: of layer normalisation.
     """
 
     f: Activation
@@ -105,3 +105,4 @@ class CellOptions(NamedTuple):
     cell_clip: float = math.inf
     keep_h: float = 0.0
     keep_c: float = 0.0
+    epsilon: float = 1e-5

@@ -28,9 +28,21 @@ constexpr int gate_count(CellKind kind) {
 }
 
 // The weights of a cell. The first two are matrices (IndRNN: weight_hh is a vector), and so is
-// weight_hr, the projection; the others are vectors.
-enum class Weight { weight_ih, weight_hh, bias_ih, bias_hh, weight_hr, peephole, slope };
-constexpr int weight_count = 7;
+// weight_hr, the projection; the others are vectors. gain_*, bias_c: of layer normalisation.
+enum class Weight {
+  weight_ih,
+  weight_hh,
+  bias_ih,
+  bias_hh,
+  weight_hr,
+  peephole,
+  slope,
+  gain_ih,
+  gain_hh,
+  gain_c,
+  bias_c
+};
+constexpr int weight_count = 11;
 template <class Pointer>
 struct WeightPointers {  // null: absent
   Pointer at[weight_count] = {};

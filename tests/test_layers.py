@@ -69,7 +69,9 @@ def layers_of_all_kinds(dtype="float64"):
         LSTM(
             3, 4, activations=("hard_sigmoid", ("elu", 0.5), "identity"), cell_clip=1.5, dtype=dtype
         ),
+        LSTM(3, 4, peephole=True, layer_norm=True, learned_state=True, dtype=dtype),
         GRU(3, 4, activations=("sigmoid", "softsign"), go_backwards=True, dtype=dtype),
+        GRU(3, 4, layer_norm=True, bidirectional=True, dtype=dtype),
         AUGRU(3, 4, reset_after=False, clip=3.0, dtype=dtype, seed=8),
     ]
 

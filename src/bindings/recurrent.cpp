@@ -21,7 +21,8 @@ constexpr const char* function_names[] = {
     "sigmoid",     "tanh",         "relu", "affine",   "leaky_relu", "thresholded_relu",
     "scaled_tanh", "hard_sigmoid", "elu",  "softsign", "softplus",   "prelu"};
 constexpr const char* weight_names[] = {"weight_ih", "weight_hh", "bias_ih", "bias_hh",
-                                        "weight_hr", "peephole",  "slope"};
+                                        "weight_hr", "peephole",  "slope",   "gain_ih",
+                                        "gain_hh",   "gain_c",    "bias_c"};
 
 // The shape that a weight of this cell has.
 Shape weight_shape(Weight weight, CellKind kind, Index I, Index H, Index P) {
@@ -31,7 +32,9 @@ Shape weight_shape(Weight weight, CellKind kind, Index I, Index H, Index P) {
     case Weight::weight_hh: return kind == CellKind::indrnn ? Shape{H} : Shape{rows, P};
     case Weight::weight_hr: return {P, H};
     case Weight::peephole: return {kind == CellKind::lstm_coupled ? 2 * H : 3 * H};
-    case Weight::slope: return {H};
+    case Weight::slope:
+    case Weight::gain_c:
+    case Weight::bias_c: return {H};
     default: return {rows};
   }
 }
@@ -43,10 +46,10 @@ Activation<Real> activation_of(const py::handle& object) {
           static_cast<Real>(beta)};
 }
 
-// (f, g, h, clip, cell_clip, keep_h, keep_c); see CellOptions.
+// (f, g, h, clip, cell_clip, keep_h, keep_c, epsilon); see CellOptions.
 template <class Real>
 CellOptions<Real> options_of(const py::tuple& values) {
-  if (values.size() != 7) throw py::value_error("options: expected seven values");
+  if (values.size() != 8) throw py::value_error("options: expected eight values");
   CellOptions<Real> options = {};
   options.f = activation_of<Real>(values[0]);
   options.g = activation_of<Real>(values[1]);
@@ -55,6 +58,7 @@ CellOptions<Real> options_of(const py::tuple& values) {
   options.cell_clip = static_cast<Real>(py::cast<double>(values[4]));
   options.keep_h = static_cast<Real>(py::cast<double>(values[5]));
   options.keep_c = static_cast<Real>(py::cast<double>(values[6]));
+  options.norm.epsilon = static_cast<Real>(py::cast<double>(values[7]));
   options.zoneout = options.keep_h != 0 || options.keep_c != 0;
   return options;
 }
@@ -81,6 +85,10 @@ std::shared_ptr<Cell<Real>> make_cell(const std::string& kind_name, const py::tu
         weight_shape(static_cast<Weight>(i), kind, I, H, w.output_size), weight_names[i]);
   const bool fast = kernels<Real>().cells[static_cast<int>(kind)].forward;
   if (options.is_none() && !fast) throw py::value_error("options: expected for " + kind_name);
+  const bool gains = w.weights[Weight::gain_ih], cell_gain = w.weights[Weight::gain_c];
+  if (gains != (w.weights[Weight::gain_hh] != nullptr) ||
+      cell_gain != (gains && has_cell_state(kind)) || (gains && options.is_none()))
+    throw py::value_error("gain_ih: expected all gains, with options, or none");
   if (!w.weights[Weight::weight_hh]) throw py::value_error("weight_hh: expected an array");
   CellOptions<Real> own = {};
   if (!options.is_none()) {

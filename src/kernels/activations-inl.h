@@ -2,7 +2,7 @@
 // all vectors of a step, so the branch is foreseen.
 #pragma once
 
-#include "kernels/kernels.h"
+#include "kernels/cells-inl.h"
 
 namespace fastrnn {
 namespace FASTRNN_TARGET {
@@ -27,13 +27,12 @@ inline Vec<Real> log1p_unit(Vec<Real> y) {
   return fma(twice * s2, sum, twice);
 }
 
+// The functions but sigmoid and tanh, apart from the loops of the cells: most cells have none of them.
 template <class Real>
-inline Vec<Real> activate(const Activation<Real>& a, Vec<Real> x) {
+__attribute__((noinline)) Vec<Real> activate_other(const Activation<Real>& a, Vec<Real> x) {
   const Vec<Real> zero = set1(Real(0)), one = set1(Real(1));
   const Vec<Real> alpha = set1(a.alpha), beta = set1(a.beta);
   switch (a.function) {
-    case Function::sigmoid: return value(sigmoid(x));
-    case Function::tanh: return value(tanh(x));
     case Function::relu: return max(zero, x);  // in this order NaN passes, here and below
     case Function::affine: return fma(alpha, x, beta);
     case Function::leaky_relu: return select(zero > x, alpha * x, x);
@@ -43,19 +42,23 @@ inline Vec<Real> activate(const Activation<Real>& a, Vec<Real> x) {
     case Function::elu: return select(zero > x, alpha * expm1_nonpositive(x), x);
     case Function::softsign: return x / (one - negative_abs(x));
     case Function::softplus: return max(zero, x) + log1p_unit(exp_nonpositive(negative_abs(x)));
-    case Function::prelu: break;  // has its own slopes: see RNN
+    default: return x;  // prelu has its own slopes: see RNN
   }
-  return x;
 }
 
-// The derivative at x, given y = activate(a, x).
 template <class Real>
-inline Vec<Real> slope(const Activation<Real>& a, Vec<Real> x, Vec<Real> y) {
+inline Vec<Real> activate(const Activation<Real>& a, Vec<Real> x) {
+  if (a.function == Function::sigmoid) return value(sigmoid(x));
+  if (a.function == Function::tanh) return value(tanh(x));
+  return activate_other(a, x);
+}
+
+template <class Real>
+__attribute__((noinline)) Vec<Real> slope_other(const Activation<Real>& a, Vec<Real> x,
+                                                Vec<Real> y) {
   const Vec<Real> zero = set1(Real(0)), one = set1(Real(1));
   const Vec<Real> alpha = set1(a.alpha), beta = set1(a.beta);
   switch (a.function) {
-    case Function::sigmoid: return sigmoid_slope(y);
-    case Function::tanh: return tanh_slope(y);
     case Function::relu: return select(y > zero, one, zero);
     case Function::affine: return alpha;
     case Function::leaky_relu: return select(x > zero, one, alpha);
@@ -68,9 +71,16 @@ inline Vec<Real> slope(const Activation<Real>& a, Vec<Real> x, Vec<Real> y) {
       return shrink * shrink;
     }
     case Function::softplus: return value(sigmoid(x));
-    case Function::prelu: break;
+    default: return one;
   }
-  return one;
+}
+
+// The derivative at x, given y = activate(a, x).
+template <class Real>
+inline Vec<Real> slope(const Activation<Real>& a, Vec<Real> x, Vec<Real> y) {
+  if (a.function == Function::sigmoid) return sigmoid_slope(y);
+  if (a.function == Function::tanh) return tanh_slope(y);
+  return slope_other(a, x, y);
 }
 
 // What a gate takes: bounded by clip; and its gradient, none where the bound was at work.

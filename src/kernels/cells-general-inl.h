@@ -5,6 +5,7 @@
 
 #include "kernels/activations-inl.h"
 #include "kernels/cells-inl.h"
+#include "kernels/norm-inl.h"
 
 namespace fastrnn {
 namespace FASTRNN_TARGET {
@@ -42,6 +43,15 @@ inline const Real* row_of(const Real* const* rows, Index row) {
   return rows ? rows[row] : nullptr;
 }
 
+// Normalises c_t, which waits in the place of gate i of z, into that place.
+template <class Real>
+void normalize_cell(const CellForward<Real>& s, Index group) {
+  const CellNorm<Real>& norm = s.options->norm;
+  const Index values_at = norm.values_at + 2 * (group / Vec<Real>::lanes) * s.hidden;  // of c
+  normalize<Real>({s.rows, s.hidden, 1, Vec<Real>::lanes, group, s.z, s.z, 0, 0, false, norm.gain_c,
+                   norm.bias_c, norm.epsilon, s.cache, values_at, norm.scales_at + 4});
+}
+
 // LSTM: peepholes as in ONNX (Gers & Schmidhuber 2000), coupled gates f = 1 - i (Greff et al. 2017),
 // c clipped before it is let out (Sak et al. 2014).
 template <CellKind kind>
@@ -60,11 +70,11 @@ void general_lstm_forward(const CellForward<Real>& s) {
   const Index H = s.hidden;
   for_each_group(s, group_values(kind, lanes), [&](Index row) {
     const CellOptions<Real>& o = *s.options;
-    const Real *const peephole = o.peephole, *const h_prev = row_of(s.h_prev, row);
+    const Real *const peephole = o.peephole, *const h_prev = s.h_prev[row];
     const Real *const keep_h = row_of(s.keep_h, row), *const keep_c = row_of(s.keep_c, row);
     Real *const c_row = s.c[row], *const h_row = s.h[row];
     Real* const cache = s.cache ? s.cache[row] : nullptr;
-    return [=, &o](auto at, const Real* z) {
+    return [=, &o](auto at, Real* z) {
       const auto pre = [&](int gate, int hole, Vec<Real> c) {
         const Vec<Real> a = load(z + gate * lanes);
         return peephole ? fma(at.get(peephole + hole * H), c, a) : a;
@@ -79,13 +89,17 @@ void general_lstm_forward(const CellForward<Real>& s) {
       }
       const Vec<Real> c_new = clipped(o.cell_clip, fma(forget, c_prev, i.y * g.y));
       const Gate<Real> out(o, o.f, pre(At::o, At::p_o, c_new));
-      Vec<Real> h = out.y * activate(o.h, c_new), c = c_new;
-      if (o.zoneout) {
-        c = Zoneout<Real>(at, keep_c, o.keep_c).mix(c_prev, c);
-        if (h_prev) h = Zoneout<Real>(at, keep_h, o.keep_h).mix(at.get(h_prev), h);
-      }
+      Vec<Real> c = c_new;
+      if (o.zoneout) c = Zoneout<Real>(at, keep_c, o.keep_c).mix(c_prev, c);
       at.set(c_row, c);
-      at.set(h_row, h);
+      if (o.norm.gain_c) {
+        store(z, c_new);
+        store(z + At::o * lanes, out.y);
+      } else {
+        Vec<Real> h = out.y * activate(o.h, c_new);
+        if (o.zoneout) h = Zoneout<Real>(at, keep_h, o.keep_h).mix(at.get(h_prev), h);
+        at.set(h_row, h);
+      }
       if (!cache) return;
       at.set(cache + At::i * H, i.z);
       at.set(cache + At::g * H, g.z);
@@ -93,25 +107,68 @@ void general_lstm_forward(const CellForward<Real>& s) {
       at.set(cache + At::c * H, c);
     };
   });
+  if (!s.options->norm.gain_c) return;
+  normalize_cell(s, group_values(kind, lanes));
+  for_each_group(s, group_values(kind, lanes), [&](Index row) {
+    return [&, row](auto at, const Real* z) {
+      const CellOptions<Real>& o = *s.options;
+      Vec<Real> h = load(z + At::o * lanes) * activate(o.h, load(z));
+      if (o.zoneout)
+        h = Zoneout<Real>(at, row_of(s.keep_h, row), o.keep_h).mix(at.get(s.h_prev[row]), h);
+      at.set(s.h[row], h);
+    };
+  });
+}
+
+// LN(c_t), from the cache.
+template <class Real, int gates, class At>
+inline Vec<Real> normal_cell(const CellBackward<Real>& s, Index row, const At& at) {
+  const CellNorm<Real>& norm = s.options->norm;
+  const Real* const value = s.cache[row] + norm.values_at + 2 * gates * s.hidden;
+  const Vec<Real> shift = norm.bias_c ? at.get(norm.bias_c) : set1(Real(0));
+  return fma(at.get(value), at.get(norm.gain_c), shift);
+}
+
+// From d_h to the gradient of c_t through LN(c_t), left in block 0 of d_z.
+template <class Real, CellKind kind>
+void general_lstm_normal_back(const CellBackward<Real>& s) {
+  using At = LstmBlocks<kind>;
+  const CellNorm<Real>& norm = s.options->norm;
+  const Index H = s.hidden;
+  for_each_vector(s, [&](Index row) {
+    return [&, row](auto at) {
+      const CellOptions<Real>& o = *s.options;
+      const Gate<Real> out(o, o.f, at.get(s.cache[row] + At::o * H));
+      const Vec<Real> c = normal_cell<Real, At::gates>(s, row, at), y = activate(o.h, c);
+      Vec<Real> d_h = at.get(s.d_h[row]) + at.get(s.d_y[row]);
+      if (o.zoneout) d_h = Zoneout<Real>(at, row_of(s.keep_h, row), o.keep_h).take * d_h;
+      at.set(s.d_z[row] + s.d_normal_c_at, d_h * out.y * slope(o.h, c, y));
+    };
+  });
+  normalize_back<Real>({s.rows, H, 1, s.d_z, s.d_normal_c_at, 0, s.d_normal_c_at + H, norm.gain_c,
+                        s.cache, norm.values_at + 2 * At::gates * H, norm.scales_at + 4});
 }
 
 template <class Real, CellKind kind>
 void general_lstm_backward(const CellBackward<Real>& s) {
   using At = LstmBlocks<kind>;
   const Index H = s.hidden;
+  if (s.options->norm.gain_c) general_lstm_normal_back<Real, kind>(s);
   for_each_vector(s, [&](Index row) {
     const CellOptions<Real>& o = *s.options;
     const Real *const peephole = o.peephole, *const cache = s.cache[row];
     const Real *const c_prev_row = s.c_prev[row], *const d_y = s.d_y[row];
     const Real *const keep_h = row_of(s.keep_h, row), *const keep_c = row_of(s.keep_c, row);
     Real *const d_h_row = s.d_h[row], *const d_c_row = s.d_c[row], *const d_z = s.d_z[row];
-    return [=, &o](auto at) {
+    return [=, &o, &s](auto at) {
       const Vec<Real> c_prev = at.get(c_prev_row);
       const Gate<Real> i(o, o.f, at.get(cache + At::i * H)), g(o, o.g, at.get(cache + At::g * H));
       const Gate<Real> f(o, o.f, at.get(cache + At::f * H)), out(o, o.f, at.get(cache + At::o * H));
       const Vec<Real> forget = At::coupled ? one_minus(i.y) : f.y;
       const Vec<Real> raw = fma(forget, c_prev, i.y * g.y), c = clipped(o.cell_clip, raw);
-      const Vec<Real> squashed = activate(o.h, c);
+      const bool normal = o.norm.gain_c;
+      const Vec<Real> let_out = normal ? normal_cell<Real, At::gates>(s, row, at) : c;
+      const Vec<Real> squashed = activate(o.h, let_out);
       Vec<Real> d_h = at.get(d_h_row) + at.get(d_y), d_c = at.get(d_c_row);
       Vec<Real> past = set1(Real(0));  // of d_c: what c_t kept of c_{t-1}
       if (o.zoneout) {
@@ -122,7 +179,7 @@ void general_lstm_backward(const CellBackward<Real>& s) {
         d_c = zone_c.take * d_c;
       }
       const Vec<Real> d_out = out.back(d_h * squashed);
-      d_c = fma(d_h * out.y, slope(o.h, c, squashed), d_c);
+      d_c = normal ? d_c + at.get(d_z) : fma(d_h * out.y, slope(o.h, c, squashed), d_c);
       if (peephole) d_c = fma(at.get(peephole + At::p_o * H), d_out, d_c);
       d_c = clipped_gradient(o.cell_clip, raw, d_c);
       const Vec<Real> d_i = i.back(d_c * (At::coupled ? g.y - c_prev : g.y));

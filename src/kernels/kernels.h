@@ -83,6 +83,46 @@ struct OuterProduct {
 };
 constexpr Index block_rows = 128;  // rows that share one partial sum in weight gradients
 
+// Layer normalisation of a cell (Ba et al. 2016, eq. 20-25): z = LN(weight_ih x) + LN(weight_hh h), each
+// with its gain (G H) and the bias of that name, null: none; an LSTM's h_t takes LN(c_t), with gain_c
+// and bias_c (H). What backward needs lies in a row of the cache: normalised values of both products,
+// in the weights' order, then of c, from values_at on; 1 / deviations from scales_at on: of the input's
+// spans (LSTM one, GRU r with z, and n), at 2 of the state's, at 4 of c. gain null: not normalised.
+template <class Real>
+struct CellNorm {
+  const Real *gain_ih, *gain_hh, *bias_ih, *bias_hh, *gain_c, *bias_c;
+  Real epsilon;
+  Index values_at, scales_at;
+};
+
+// Normalises gates of z as one, each `hidden` values: target = (z - mean) / deviation * gain + bias, or
+// added to target; source and target are rows of z, gate g of them `lanes` after gate g - 1. cache
+// (null: not kept): normalised values from values_at on, gate by gate, 1 / deviation at scale_at.
+template <class Real>
+struct Normalize {
+  Index rows, hidden, gates;
+  Index group_units, group_values;
+  const Real* const* source;
+  Real* const* target;
+  Index source_gate, target_gate;
+  bool add;
+  const Real *gain, *bias;
+  Real epsilon;
+  Real* const* cache;
+  Index values_at, scale_at;
+};
+// Its gradient, in rows of d_z: of what came out, from d_at on, gate by gate; writes that of what went
+// in, from raw_at on, and what the gain's is the column sum of, from gain_at on.
+template <class Real>
+struct NormalizeBack {
+  Index rows, hidden, gates;
+  Real* const* d_z;
+  Index d_at, raw_at, gain_at;
+  const Real* gain;
+  const Real* const* cache;
+  Index values_at, scale_at;
+};
+
 // What makes a cell other than the plain one. Activations: f of all gates (RNN: of its one), g of the
 // candidate, h of the output, ONNX's names. clip bounds what activations take, cell_clip c; infinite:
 // not at all. Null vectors: absent. peephole: p_i, p_f, p_o (coupled: p_i, p_o), H each.
@@ -94,6 +134,7 @@ struct CellOptions {
   const Real *peephole, *slope, *recurrent;  // recurrent: IndRNN
   bool zoneout;
   Real keep_h, keep_c;
+  CellNorm<Real> norm;
 };
 
 // One step of a cell, forward. Gates are applied to z for the units of groups
@@ -121,6 +162,7 @@ struct CellForward {
 //   LSTM i, f, g, o;  coupled i, g, o;  GRU n_x, r, z, n_h;  GRU, reset before: n, r, z, r * h_{t-1};
 //   RNN: one;  then, with options, what the gradients of vectors are column sums of:
 //   LSTM peephole i, f, o;  coupled i, o;  IndRNN weight_hh;  RNN slope;  and of attention a row sum
+//   d_normal_c_at (LSTM with layer normalisation): bias_c, gain_c
 // and d_h: the part of dL/dh_{t-1} that does not pass through the recurrent product (GRU, IndRNN,
 // zoneout: written; others: left alone, the product overwrites it). d_c (LSTM): dL/dc_t in,
 // dL/dc_{t-1} out. c_prev (LSTM), h_prev (GRU): state before the step; h (RNN): after it.
@@ -140,6 +182,7 @@ struct CellBackward {
   const Real* const* d_reset_h;
   const CellOptions<Real>* options;
   const Real *const *attention, *const *keep_h, *const *keep_c;
+  Index d_normal_c_at;
 };
 
 template <class Real>
@@ -226,6 +269,8 @@ struct Kernels {
   void (*rmsprop)(const RmspropStep<Real>&);
   void (*adam)(const AdamStep<Real>&);
   double (*cross_entropy)(const CrossEntropyRow<Real>&);
+  void (*normalize)(const Normalize<Real>&);
+  void (*normalize_back)(const NormalizeBack<Real>&);
   void (*layer_norm)(const LayerNormForward<Real>&);
   void (*layer_norm_backward)(const LayerNormBackward<Real>&);
   void (*layer_norm_columns)(const LayerNormColumns<Real>&);

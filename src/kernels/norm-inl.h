@@ -132,6 +132,79 @@ void layer_norm_columns(const LayerNormColumns<Real>& p) {
   }
 }
 
+// A row of z (kernels.h) as `gates` times n values: unit `at` of gate g.
+template <class Item>
+struct GateRow {
+  Item* row;
+  Index group_units, group_values, lanes;
+  Item* at(Index unit, Index gate) const {
+    return row + unit / group_units * group_values + unit % group_units + gate * lanes;
+  }
+};
+
+template <class Real>
+void normalize(const Normalize<Real>& p) {
+  constexpr Index lanes = Vec<Real>::lanes;
+  const Real count_all = static_cast<Real>(p.hidden * p.gates);
+  for (Index row = 0; row < p.rows; ++row) {
+    const GateRow<const Real> from = {p.source[row] + p.source_gate * lanes, p.group_units,
+                                      p.group_values, lanes};
+    const GateRow<Real> to = {p.target[row] + p.target_gate * lanes, p.group_units, p.group_values,
+                              lanes};
+    const Real sum = row_sum<Real>(p.hidden, [&](Vec<Real> part, Index at, Index count) {
+      for (Index g = 0; g < p.gates; ++g) part = part + load_some(from.at(at, g), count);
+      return part;
+    });
+    const Real mean = sum / count_all;
+    const Real squares = row_sum<Real>(p.hidden, [&](Vec<Real> part, Index at, Index count) {
+      for (Index g = 0; g < p.gates; ++g) {
+        const Vec<Real> centred = load_some(from.at(at, g), count) - set_some(mean, count);
+        part = fma(centred, centred, part);
+      }
+      return part;
+    });
+    const Real scale = Real(1) / std::sqrt(squares / count_all + p.epsilon);
+    Real* const cache = p.cache ? p.cache[row] : nullptr;
+    if (cache) cache[p.scale_at] = scale;
+    over_row<Real>(p.hidden, [&](Index at, Index count) {
+      for (Index g = 0; g < p.gates; ++g) {
+        const Index unit = g * p.hidden + at;
+        const Vec<Real> normal = (load_some(from.at(at, g), count) - set1(mean)) * set1(scale);
+        if (cache) store_some(cache + p.values_at + unit, normal, count);
+        Vec<Real> shift = p.bias ? load_some(p.bias + unit, count) : set1(Real(0));
+        if (p.add) shift = shift + load_some(static_cast<const Real*>(to.at(at, g)), count);
+        store_some(to.at(at, g), fma(normal, load_some(p.gain + unit, count), shift), count);
+      }
+    });
+  }
+}
+
+template <class Real>
+void normalize_back(const NormalizeBack<Real>& p) {
+  const Index n = p.hidden * p.gates;
+  const Real count_all = static_cast<Real>(n);
+  for (Index row = 0; row < p.rows; ++row) {
+    const Real *const d = p.d_z[row] + p.d_at, *const normal = p.cache[row] + p.values_at;
+    Real *const raw = p.d_z[row] + p.raw_at, *const d_gain = p.d_z[row] + p.gain_at;
+    const auto scaled = [&](Index at, Index count) {
+      return load_some(d + at, count) * load_some(p.gain + at, count);
+    };
+    const Real along = row_sum<Real>(
+        n, [&](Vec<Real> part, Index at, Index count) { return part + scaled(at, count); });
+    const Real across = row_sum<Real>(n, [&](Vec<Real> part, Index at, Index count) {
+      return fma(scaled(at, count), load_some(normal + at, count), part);
+    });
+    const Vec<Real> scale = set1(p.cache[row][p.scale_at]);
+    const Vec<Real> mean = set1(along / count_all), slope = set1(across / count_all);
+    over_row<Real>(n, [&](Index at, Index count) {
+      const Vec<Real> value = load_some(normal + at, count), d_out = load_some(d + at, count);
+      const Vec<Real> g = d_out * load_some(p.gain + at, count);
+      store_some(raw + at, scale * (g - fma(value, slope, mean)), count);
+      store_some(d_gain + at, d_out * value, count);
+    });
+  }
+}
+
 }  // namespace
 }  // namespace FASTRNN_TARGET
 }  // namespace fastrnn

@@ -4,6 +4,8 @@
 #include "simd/math-inl.h"
 //
 #include "kernels/activations-inl.h"
+#include "kernels/norm-inl.h"
+//
 #include "kernels/cells-general-inl.h"
 #include "kernels/cells-inl.h"
 #include "kernels/gemm-inl.h"
@@ -51,6 +53,8 @@ constexpr Kernels<Real> make_kernels() {
       rmsprop<Real>,
       adam<Real>,
       cross_entropy<Real>,
+      normalize<Real>,
+      normalize_back<Real>,
       layer_norm<Real>,
       layer_norm_backward<Real>,
       layer_norm_columns<Real>,

@@ -4,6 +4,7 @@
 // threads, and a weight gradient is a sum over blocks of block_rows entries: so its bits are fixed.
 #include <utility>
 
+#include "sequence/products.h"
 #include "sequence/recompute.h"
 
 namespace fastrnn {
@@ -27,7 +28,7 @@ struct Segment {
   int sides;
 };
 struct Segments {
-  Segment segment[3];
+  Segment segment[4];
   int size;
 };
 template <class Real>
@@ -37,13 +38,25 @@ Segments segments(const Cell<Real>& cell) {
   const auto past = [](Index row, Source source = state) {
     return Side{source, Weight::weight_hh, row};
   };
+  const Segment output = {cell.d_output_at, cell.output_size, {{units, Weight::weight_hr, 0}}, 1};
+  if (cell.normalizes) {
+    const Index x = cell.input_d_at, h = cell.state_d_at;
+    if (cell.kind == CellKind::gru)
+      return {{{x, H, {in(2 * H)}, 1}, {x + H, 2 * H, {in(0)}, 1}, {h, gates, {past(0)}, 1}}, 3};
+    if (is_gru(cell.kind))
+      return {{{x, H, {in(2 * H)}, 1},
+               {x + H, 2 * H, {in(0)}, 1},
+               {h, 2 * H, {past(0)}, 1},
+               {h + 2 * H, H, {past(2 * H, reset_state)}, 1}},
+              4};
+    return {{{x, gates, {in(0)}, 1}, {h, gates, {past(0)}, 1}, output}, cell.projects ? 3 : 2};
+  }
   if (cell.kind == CellKind::gru)
     return {{{0, H, {in(2 * H)}, 1}, {H, 2 * H, {in(0), past(0)}, 2}, {3 * H, H, {past(2 * H)}, 1}},
             3};
   if (cell.kind == CellKind::gru_reset_before)
     return {{{0, H, {in(2 * H), past(2 * H, reset_state)}, 2}, {H, 2 * H, {in(0), past(0)}, 2}}, 2};
   if (cell.kind == CellKind::indrnn) return {{{0, gates, {in(0)}, 1}}, 1};
-  const Segment output = {cell.d_output_at, cell.output_size, {{units, Weight::weight_hr, 0}}, 1};
   return {{{0, gates, {in(0), past(0)}, 2}, output}, cell.projects ? 2 : 1};
 }
 
@@ -244,7 +257,8 @@ class Backward : Recompute<Real> {
                                     cell.options(),
                                     m.options.attention,
                                     m.options.keep_h,
-                                    m.options.keep_c};
+                                    m.options.keep_c,
+                                    cell.d_gain_at + 2 * gate_count(cell.kind) * hidden_};
     cell.steps.backward(cell_step);
     m.group->barrier.wait();
     if (cell.kind != CellKind::indrnn) recurrent_back(m, d, cell, s, cell_step);
@@ -262,16 +276,20 @@ class Backward : Recompute<Real> {
       for (Index i = 0; i < n; ++i)
         std::fill(out[i] + m.part.output_begin, out[i] + m.part.output_end, Real(0));
     }
-    if (cell.kind == CellKind::gru_reset_before) {
-      product(m, cell, s, n, 0, hidden_, cell.candidate_transposed, this->zeros_, m.d_reset_h);
+    const bool before = cell.kind == CellKind::gru_reset_before, normal = cell.normalizes;
+    if (before) {
+      if (normal) normalized_product_back(cell, n, cell_step.d_z, m.cache, true);
+      const Index candidate = normal ? cell.state_d_at + 2 * hidden_ : 0;
+      product(m, cell, s, n, candidate, hidden_, cell.candidate_transposed, this->zeros_,
+              m.d_reset_h);
       cell_step.h_prev = m.product_h;
       cell_step.d_h = out;
       cell.steps.backward_reset(cell_step);
       m.group->barrier.wait();
     }
-    const GateBlock block = recurrent_blocks(cell.kind).block[0];
-    product(m, cell, s, n, block.d_z * hidden_, block.count * hidden_, cell.recurrent_transposed,
-            m.masked ? nullptr : start, out);
+    if (normal) normalized_product_back(cell, n, cell_step.d_z, m.cache, false);
+    product(m, cell, s, n, cell.state_d_at, recurrent_blocks(cell.kind).block[0].count * hidden_,
+            cell.recurrent_transposed, m.masked ? nullptr : start, out);
     for (Index i = 0; m.masked && i < n; ++i) {
       const Index b = rows_.order[m.part.row(i)];
       const Real* mask = Base::h_state_out(in_.options.recurrent_mask, d, b);
@@ -329,9 +347,10 @@ class Backward : Recompute<Real> {
           d == 0 ? gradients_.d_x.at(s, rows_.order[j]) : d_x_reverse_ + entry * I;
     });
     const int lanes = cell.kernels.lanes;
-    cell.kernels.product[plain_width](
-        {end - begin, gate_count(cell.kind) * hidden_, 0, plain_panels(I, lanes), I, m.d_z, 0,
-         cell.input_transposed.data(), this->zeros_, m.d_x, 0, plain_width * lanes});
+    cell.kernels.product[plain_width]({end - begin, gate_count(cell.kind) * hidden_, 0,
+                                       plain_panels(I, lanes), I, m.d_z, cell.input_d_at,
+                                       cell.input_transposed.data(), this->zeros_, m.d_x, 0,
+                                       plain_width * lanes});
   }
 
   // The team shares out the rows of the gates, each of which is then read and packed by one member,
@@ -454,7 +473,8 @@ class Backward : Recompute<Real> {
     Real* sum = m.token_sum;
     std::fill(sum + begin, sum + end, Real(0));
     for (Index i = 0; i < count; ++i) {
-      const Real* d_z = d_z_row(d, token_entry[i].second, first_entry) + block.d_z * hidden_;
+      const Real* d_z = d_z_row(d, token_entry[i].second, first_entry) + cells_[d]->input_d_at +
+                        block.d_z * hidden_;
       for (Index k = begin; k < end; ++k) sum[k] += d_z[k];
     }
     Real* column = gradients_.cells[d][Weight::weight_ih] + block.weight * hidden_ * columns +
@@ -463,10 +483,10 @@ class Backward : Recompute<Real> {
   }
 
   void chunk_vectors(Member& m, int d, Index step_begin, Index step_end) {
-    for (const Weight vector :
-         {Weight::bias_ih, Weight::bias_hh, Weight::weight_hh, Weight::peephole, Weight::slope})
-      if (Real* gradient = gradients_.cells[d][vector])
-        vector_sum(m, d, step_begin, step_end, vector_blocks(cells_[d]->kind, vector), gradient);
+    for (int i = 0; i < weight_count; ++i)
+      if (Real* gradient = gradients_.cells[d].at[i])
+        vector_sum(m, d, step_begin, step_end, vector_blocks(*cells_[d], static_cast<Weight>(i)),
+                   gradient);
   }
 
   void vector_sum(Member& m, int d, Index step_begin, Index step_end, const GateBlocks& blocks,

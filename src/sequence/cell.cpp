@@ -73,6 +73,15 @@ int gradient_blocks(CellKind kind, bool general) {
   }
 }
 
+constexpr Index norm_scales = 5;  // see CellNorm
+
+template <class Real>
+Index norm_cached(const CellWeights<Real>& w) {
+  if (!w.weights[Weight::gain_ih]) return 0;
+  const Index blocks = 2 * gate_count(w.kind) + (has_cell_state(w.kind) ? 1 : 0);
+  return blocks * w.hidden_size + norm_scales;
+}
+
 }  // namespace
 
 GateBlocks input_blocks(CellKind kind) {
@@ -86,14 +95,21 @@ GateBlocks recurrent_blocks(CellKind kind) {
   return input_blocks(kind);
 }
 
-GateBlocks vector_blocks(CellKind kind, Weight vector) {
+template <class Real>
+GateBlocks vector_blocks(const Cell<Real>& cell, Weight vector) {
+  const CellKind kind = cell.kind;
   const bool coupled = kind == CellKind::lstm_coupled, independent = kind == CellKind::indrnn;
+  const int gates = gate_count(kind), gains = static_cast<int>(cell.d_gain_at / cell.hidden_size);
   switch (vector) {
     case Weight::bias_ih: return input_blocks(kind);
     case Weight::bias_hh: return recurrent_blocks(kind);
     case Weight::weight_hh: return {{{1, 0, 1}, {0, 0, 0}}, independent ? 1 : 0};
-    case Weight::peephole: return {{{gate_count(kind), 0, coupled ? 2 : 3}, {0, 0, 0}}, 1};
+    case Weight::peephole: return {{{gates, 0, coupled ? 2 : 3}, {0, 0, 0}}, 1};
     case Weight::slope: return {{{independent ? 2 : 1, 0, 1}, {0, 0, 0}}, 1};
+    case Weight::gain_ih: return {{{gains, 0, gates}, {0, 0, 0}}, 1};
+    case Weight::gain_hh: return {{{gains + gates, 0, gates}, {0, 0, 0}}, 1};
+    case Weight::bias_c: return {{{gains + 2 * gates, 0, 1}, {0, 0, 0}}, 1};
+    case Weight::gain_c: return {{{gains + 2 * gates + 1, 0, 1}, {0, 0, 0}}, 1};
     default: return {};
   }
 }
@@ -137,10 +153,18 @@ Cell<Real>::Cell(const CellWeights<Real>& w, bool training_)
       general(w.options != nullptr),
       kernels(fastrnn::kernels<Real>()),
       steps((general ? kernels.general : kernels.cells)[static_cast<int>(w.kind)]),
-      cached(cached_blocks(w.kind, general) * w.hidden_size + (projects ? w.hidden_size : 0)),
+      cached(cached_blocks(w.kind, general) * w.hidden_size + norm_cached(w) +
+             (projects ? w.hidden_size : 0)),
       units_at(projects ? cached - w.hidden_size : 0),
       c_at(gate_count(w.kind) * w.hidden_size),
-      d_z_values(gradient_blocks(w.kind, general) * w.hidden_size +
+      normalizes(w.weights[Weight::gain_ih] != nullptr),
+      d_gain_at((gradient_blocks(w.kind, general) + 2 * gate_count(w.kind)) * w.hidden_size),
+      input_d_at(normalizes ? gradient_blocks(w.kind, general) * w.hidden_size : 0),
+      state_d_at(normalizes ? input_d_at + gate_count(w.kind) * w.hidden_size
+                            : recurrent_blocks(w.kind).block[0].d_z * w.hidden_size),
+      d_z_values((gradient_blocks(w.kind, general) +
+                  (normalizes ? 4 * gate_count(w.kind) + 2 * has_cell_state(w.kind) : 0)) *
+                     w.hidden_size +
                  (projects ? w.hidden_size + w.output_size : 0)),
       d_units_at(projects ? d_z_values - w.output_size - w.hidden_size : 0),
       d_output_at(projects ? d_z_values - w.output_size : 0),
@@ -153,24 +177,39 @@ Cell<Real>::Cell(const CellWeights<Real>& w, bool training_)
 template <class Real>
 void Cell<Real>::keep_vectors(const CellWeights<Real>& w) {
   const Index H = hidden_size, peepholes = kind == CellKind::lstm_coupled ? 2 * H : 3 * H;
-  vectors_ = Buffer<Real>(general ? peepholes + 2 * H : 0);
+  const Index G = gate_count(kind) * H;
+  // IndRNN may have a slope beside its recurrent vector.
+  vectors_ = Buffer<Real>(general ? peepholes + 2 * H + (normalizes ? 4 * G + 2 * H : 0) : 0);
   Real* to = vectors_.data();
-  const auto keep = [&](const Real* from, Index count) -> const Real* {
+  const auto keep = [&](Weight weight, Index count) -> const Real* {
+    const Real* from = w.weights[weight];
     if (!from) return nullptr;
     std::copy_n(from, count, to);
     to += count;
     return to - count;
   };
-  options_.peephole = keep(w.weights[Weight::peephole], peepholes);
-  options_.slope = keep(w.weights[Weight::slope], H);
-  options_.recurrent = keep(kind == CellKind::indrnn ? w.weights[Weight::weight_hh] : nullptr, H);
+  options_.peephole = keep(Weight::peephole, peepholes);
+  options_.slope = keep(Weight::slope, H);
+  if (kind == CellKind::indrnn) options_.recurrent = keep(Weight::weight_hh, H);
+  if (!normalizes) return;
+  CellNorm<Real>& norm = options_.norm;
+  norm.gain_ih = keep(Weight::gain_ih, G);
+  norm.gain_hh = keep(Weight::gain_hh, G);
+  norm.bias_ih = keep(Weight::bias_ih, G);
+  norm.bias_hh = keep(Weight::bias_hh, G);
+  norm.gain_c = keep(Weight::gain_c, H);
+  norm.bias_c = keep(Weight::bias_c, H);
+  norm.values_at = cached_blocks(kind, true) * H;
+  norm.scales_at = norm.values_at + norm_cached(w) - norm_scales;
 }
 
 template <class Real>
 void Cell<Real>::pack_forward(const CellWeights<Real>& w) {
   const Index I = input_size, H = hidden_size, P = output_size;
   const Real *weight_ih = w.weights[Weight::weight_ih], *weight_hh = w.weights[Weight::weight_hh];
-  const Real *bias_ih = w.weights[Weight::bias_ih], *bias_hh = w.weights[Weight::bias_hh];
+  // Where z is normalised, the biases come after that.
+  const Real* bias_ih = normalizes ? nullptr : w.weights[Weight::bias_ih];
+  const Real* bias_hh = normalizes ? nullptr : w.weights[Weight::bias_hh];
   const int lanes = kernels.lanes, vectors = gate_count(kind) == 1 ? 2 : 1;
   const int panels = group_panels(kind), units = vectors * lanes;
   const Index width = panels * panel_width(kind) * lanes;
@@ -240,6 +279,8 @@ void Cell<Real>::pack_backward(const CellWeights<Real>& w) {
   }
 }
 
+template GateBlocks vector_blocks(const Cell<float>&, Weight);
+template GateBlocks vector_blocks(const Cell<double>&, Weight);
 template class Cell<float>;
 template class Cell<double>;
 template void pack_plain(const float*, Index, Index, Index, Index, Index, int, float*);

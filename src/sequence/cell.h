@@ -31,7 +31,10 @@ struct GateBlocks {
 GateBlocks input_blocks(CellKind kind);      // d_z of weight_ih and bias_ih
 GateBlocks recurrent_blocks(CellKind kind);  // d_z of weight_hh and bias_hh
 // d_z whose column sums are the gradient of a vector; none: size 0.
-GateBlocks vector_blocks(CellKind kind, Weight vector);
+template <class Real>
+class Cell;
+template <class Real>
+GateBlocks vector_blocks(const Cell<Real>& cell, Weight vector);
 
 // Panels of a product without gates that has that many columns.
 Index plain_panels(Index columns, int lanes);
@@ -55,10 +58,16 @@ class Cell {
   // Values that training keeps of a row's step. LSTM i, f, g, o, c (coupled: i, g, o, c); GRU r, z, n
   // and, with the reset after the product, that product; RNN none, as the output is enough. With
   // options, RNN one, and of all gates the pre-activations. Then what a projection takes, at units_at.
+  // With layer normalisation then what CellNorm says.
   const Index cached, units_at;
   const Index c_at;  // LSTM: of c in the cache
   // Values of a row of d_z (kernels.h). With a projection the last of them are what it takes and the
   // gradient of its output.
+  // With layer normalisation before these: gradients of both products before it, input_d_at (blocks
+  // in the order of input_blocks) and state_d_at (in the weights' order), which elsewhere are the
+  // first of d_z and as recurrent_blocks says; d_gain_at: blocks for gain_ih, gain_hh, bias_c, gain_c.
+  const bool normalizes;
+  const Index d_gain_at, input_d_at, state_d_at;
   const Index d_z_values, d_units_at, d_output_at;
 
   Buffer<Real> start;             // biases as accumulators begin: panels of the input product
@@ -83,7 +92,7 @@ class Cell {
   void keep_vectors(const CellWeights<Real>& w);
 
   CellOptions<Real> options_;
-  Buffer<Real> vectors_;  // of the options
+  Buffer<Real> vectors_;  // of the options: peephole, slope or recurrent, and of the norm
 };
 
 // The packed right operand of x (N, columns) times weight (rows, columns) transposed:

@@ -36,6 +36,7 @@ class Forward : Pass<Real> {
     Index group_begin, group_end;
     Real* z;
     Real** z_rows;
+    Real** z_state;  // of a normalised recurrent product
     const Real** x;
     Index* tokens;
     const Real** h_prev;
@@ -68,6 +69,7 @@ class Forward : Pass<Real> {
       m.z = workspace_.template take<Real>(m.chunk_rows * cell.z_values);
       m.z_rows = workspace_.template take<Real*>(m.chunk_rows);
       for (Index row = 0; row < m.chunk_rows; ++row) m.z_rows[row] = m.z + row * cell.z_values;
+      if (cell.normalizes) m.z_state = Base::scratch_rows(n, cell.z_values);
       m.x = workspace_.template take<const Real*>(m.chunk_rows);
       m.tokens = workspace_.template take<Index>(m.chunk_rows);
       m.h_prev = workspace_.template take<const Real*>(n);
@@ -102,7 +104,7 @@ class Forward : Pass<Real> {
         used += n;
       }
       if (used == 0) break;
-      if (rows_.steps > 1)
+      if (rows_.steps > 1 || cells_[d]->normalizes)
         input_product(*cells_[d], {used, m.group_begin, m.group_end, m.z_rows}, m.x, tokens(m));
       for (Index row = 0; s < end; ++s, row += alive) {
         alive = m.part.alive(rows_, s, alive);
@@ -164,14 +166,19 @@ class Forward : Pass<Real> {
                                    m.options.attention,
                                    m.options.keep_h,
                                    m.options.keep_c};
-    if (rows_.steps > 1)
+    if (cell.normalizes)
+      normalized_product(cell, z, m.z_state, m.product_h, cell_step.cache);
+    else if (rows_.steps > 1)
       recurrent_product(cell, z, m.product_h);
     else
       step_product(cell, z, m.x, tokens(m), m.product_h);
     if (cell.kind == CellKind::gru_reset_before) {
       cell.steps.forward_reset(cell_step);
       m.group->barrier.wait();
-      candidate_product(cell, z, m.reset_h);
+      if (cell.normalizes)
+        normalized_candidate(cell, z, m.z_state, m.reset_h, cell_step.cache);
+      else
+        candidate_product(cell, z, m.reset_h);
     }
     cell_step.h_prev = m.h_prev;
     cell.steps.forward(cell_step);

@@ -81,7 +81,9 @@ Grid choose_grid(const Cell<Real>& cell, int directions, const Rows& rows, bool 
   const Index parts = unit_parts(cell.hidden_size, cell.kernels.lanes);
   const double by_units = std::min(
       {static_cast<double>(members), static_cast<double>(parts), step_bytes / bytes_per_meeting});
-  if (by_units >= 2 && by_units >= by_rows) return {grid.directions, 1, static_cast<int>(by_units)};
+  // Layer normalisation takes sums over all units of a row.
+  if (!cell.normalizes && by_units >= 2 && by_units >= by_rows)
+    return {grid.directions, 1, static_cast<int>(by_units)};
   return {grid.directions, by_rows, 1};
 }
 

@@ -37,6 +37,7 @@ void Recompute<Real>::prepare(Window& w, int member, const Part& part, Group* gr
     return rows;
   };
   w.z = rows_of(w.chunk_rows, w.chunk_rows * cell.z_values, cell.z_values);
+  if (cell.normalizes) w.z_state = this->scratch_rows(w.chunk_rows, cell.z_values);
   w.h = rows_of(part.count, cell.projects ? 0 : hidden, 0);
   if (has_cell_state(cell.kind)) w.c = rows_of(part.count, part.count * hidden, hidden);
   if (cell.kind == CellKind::gru_reset_before)
@@ -107,13 +108,19 @@ void Recompute<Real>::products(Window& w, int d, Index rows) {
   const Cell<Real>& cell = *this->cells_[d];
   const ZRows<Real> z = {rows, w.group_begin, w.group_end, w.z};
   input_product(cell, z, w.x, this->in_.tokens.data ? w.tokens : nullptr);
-  recurrent_product(cell, z, w.product_h);
+  if (cell.normalizes)
+    normalized_product(cell, z, w.z_state, w.product_h, w.cache);
+  else
+    recurrent_product(cell, z, w.product_h);
   if (cell.kind != CellKind::gru_reset_before) return;
   cell.steps.forward_reset({rows, w.group_begin, w.group_end, this->hidden_, w.z, w.product_h,
                             nullptr, nullptr, w.cache, w.reset_h, cell.options(), nullptr, nullptr,
                             nullptr});
   w.group->barrier.wait();
-  candidate_product(cell, z, w.reset_h);
+  if (cell.normalizes)
+    normalized_candidate(cell, z, w.z_state, w.reset_h, w.cache);
+  else
+    candidate_product(cell, z, w.reset_h);
 }
 
 template <class Real>

@@ -22,6 +22,7 @@ class Recompute : protected Pass<Real> {
     Group* group;  // shares the rows
     Index chunk_rows, group_begin, group_end;
     Real** z;
+    Real** z_state;  // of a normalised recurrent product
     const Real** x;
     Index* tokens;
     const Real** h_prev;
