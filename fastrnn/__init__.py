@@ -6,7 +6,10 @@ from . import losses, optim
 from ._core import __version__, get_num_threads
 from ._core import config as config
 from .base import Layer, Parameter
+from .cells import Cell
+from .gradcheck import check_gradients
 from .layers import Dropout, Embedding, Linear, Sequential
+from .loop import RecurrentLoop
 from .recurrent import GRU, LSTM, RNN
 from .serialization import load, save
 from .threads import set_num_threads, show_config
@@ -15,13 +18,16 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "Cell",
     "Dropout",
     "Embedding",
     "Layer",
     "Linear",
     "Parameter",
+    "RecurrentLoop",
     "Sequential",
     "__version__",
+    "check_gradients",
     "config",
     "get_num_threads",
     "load",
