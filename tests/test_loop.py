@@ -6,6 +6,8 @@ differences.
 
 import copy
 import pickle
+import runpy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -549,3 +551,10 @@ def test_check_gradients_needs_float64():
         fastrnn.check_gradients(fastrnn.Linear(3, 2, seed=0), X.astype("f"))
     with pytest.raises(TypeError, match="weight: expected an array of float64, got float32"):
         fastrnn.check_gradients(fastrnn.Embedding(3, 2, seed=0), [0, 1])
+
+
+def test_the_example_learns():
+    example = runpy.run_path(str(Path(__file__).parent.parent / "examples" / "own_cell.py"))
+    assert example["check"]() < 1e-7
+    # Half of what always answering 1 gives: 1 / 6.
+    assert example["main"](steps=250, length=8, hidden_size=16, batch=32) < 1 / 12
