@@ -100,7 +100,9 @@ def _variables(
     layer: Layer, pullback: Callable[..., Any], weights: Any, inputs: list[Any]
 ) -> dict[str, _Variable]:
     """Return what the loss depends on, by name, with the gradients that the pullback gives."""
-    before = {name: p.grad for name, p in layer.parameters().items()}
+    # Once each, by its first name: a parameter may have several.
+    parameters = {id(p): (name, p) for name, p in reversed(layer.parameters().items())}.values()
+    before = [p.grad for _, p in parameters]
     layer.zero_grad()
     gradients = pullback(*weights) if layer.recurrent else (pullback(weights),)
     found: dict[str, _Variable] = {}
@@ -111,11 +113,11 @@ def _variables(
             _leaves(prefix, value), _leaves("", gradient), strict=True
         ):
             found[name] = array.copy(), slope, partial(np.copyto, array)
-    for name, p in layer.parameters().items():
+    for (name, p), grad in zip(parameters, before, strict=True):
         if p.requires_grad:
             slope = np.zeros(p.shape) if p.grad is None else p.grad
             found[name] = p.data.copy(), slope, partial(setattr, p, "data")
-        p.grad = before[name]
+        p.grad = grad
     for name, (array, _, _) in found.items():
         if array.dtype != FLOAT64:
             raise TypeError(f"{name}: expected an array of float64, got {array.dtype}")

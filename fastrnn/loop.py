@@ -6,13 +6,14 @@ lengths, masks, resets.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .base import RealArray, check_flag, check_size, real_array
+from .base import Parameter, RealArray, check_flag, check_size, real_array
 from .cells import Cell, CellScan
 from .directions import check_merge_mode, merge, merge_gradient, reverse_rows
 from .recurrent_arguments import RecurrentArguments
@@ -195,10 +196,9 @@ class RecurrentLoop(RecurrentArguments):
                 )
             ]
             d_y = np.zeros_like(y) if d_y is None else d_y
-            for parameter in self._parameters.values():
-                if parameter.requires_grad:
-                    parameter.ensure_grad()  # zeros, where no cell runs a step
-            return self._results(*self._backward(call, passes, d_y, d_last), unbatched)
+            with _added_when_done(self._parameters.values()):
+                d_x, d_first = self._backward(call, passes, d_y, d_last)
+            return self._results(d_x, d_first, unbatched)
 
         return self._results(y, last, unbatched), pullback
 
@@ -394,6 +394,26 @@ class RecurrentLoop(RecurrentArguments):
             shown.append(f"merge_mode={self.merge_mode!r}")
         shown += [f"{name}=True" for name in ("go_backwards", "batch_first") if getattr(self, name)]
         return ", ".join(shown)
+
+
+@contextlib.contextmanager
+def _added_when_done(parameters: Iterable[Parameter]) -> Iterator[None]:
+    """Let gradients be made from nothing and add them in the end: an error leaves all as it was."""
+    distinct = {id(p): (p, p.grad) for p in parameters}.values()
+    for p, _ in distinct:
+        p.grad = None
+    try:
+        yield
+    except BaseException:
+        for p, before in distinct:
+            p.grad = before
+        raise
+    for p, before in distinct:
+        made = p.ensure_grad() if p.requires_grad else None
+        if before is not None:
+            p.grad = before
+            if made is not None:
+                before += made
 
 
 def _cell_list(name: str, cells: Any) -> list[Cell]:

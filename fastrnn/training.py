@@ -94,6 +94,7 @@ def window_vjp(
     lengths: ArrayLike | None = None,
     *,
     horizon: int | None = None,
+    resets: ArrayLike | None = None,
     batch_first: bool = False,
     checkpoint_every: int | None = None,
 ) -> tuple[tuple[RealArray, Any], Callable[..., tuple[RealArray | None, Any]]]:
@@ -119,6 +120,8 @@ def window_vjp(
         1 cuts the gradient of the state at each window's start, as `train_windows` does; None
         passes it on to the beginning, which is one vjp over the whole, but for rounding in the
         sums of the weights' gradients.
+    resets : array_like of bool, shape (T, B), optional
+        As the model takes it; laid out as x.
     batch_first : bool, default False
         Whether time is the second axis.
     checkpoint_every : int, optional
@@ -157,10 +160,15 @@ def window_vjp(
         raise ValueError(f"lengths: expected numbers from 0 to {T}, got {ends}")
     cuts = [slice(start, min(start + window, T)) for start in range(0, max(T, 1), window)]
     places = [(slice(None),) * axis + (cut,) for cut in cuts]
-    options = {} if checkpoint_every is None else {"checkpoint_every": checkpoint_every}
+    flags = None if resets is None else flag_array("resets", resets, x.shape[:2])
+    options: dict[str, Any] = {}
+    if checkpoint_every is not None:
+        options["checkpoint_every"] = checkpoint_every
     outputs, pullbacks = [], []
     for cut, place in zip(cuts, places, strict=True):
         rest = None if ends is None else np.clip(ends - cut.start, 0, cut.stop - cut.start)
+        if flags is not None:
+            options["resets"] = flags[place]
         (y, state), pullback = model.vjp(x[place], state, rest, **options)
         outputs.append(y)
         pullbacks.append(pullback)

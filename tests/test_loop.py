@@ -314,6 +314,53 @@ def test_frozen_parameters_get_no_gradient():
     assert [name for name, p in loop.parameters().items() if p.grad is None] == ["weight_hh_l1"]
 
 
+def test_an_error_half_way_leaves_gradients_alone():
+    cell = small(layers=1)._cells[0][0]
+    loop = fastrnn.RecurrentLoop(cell)
+    pull, calls = cell.vjp, []
+
+    def broken(x_t, state):
+        result, pullback = pull(x_t, state)
+
+        def fails_at_the_second(dy, dstate):
+            calls.append(1)
+            if len(calls) == 2:
+                raise KeyboardInterrupt
+            return pullback(dy, dstate)
+
+        return result, fails_at_the_second
+
+    cell.vjp = broken
+    (y, _), pullback = loop.vjp(X + 1)
+    weight = loop.parameters()["weight_ih_l0"]
+    weight.grad = given = np.ones(weight.shape)
+    with pytest.raises(KeyboardInterrupt):
+        pullback(np.ones_like(y))
+    assert weight.grad is given
+    assert (given == 1.0).all()
+    assert [p.grad for p in loop.parameters().values()][1:] == [None] * 3
+    pullback(np.ones_like(y))  # adds to what was there, in place
+    assert weight.grad is given
+    assert (given != 1.0).any()
+
+
+def test_one_cell_in_both_directions_gets_both_gradients():
+    cell = small(layers=1)._cells[0][0]
+    errors = fastrnn.check_gradients(fastrnn.RecurrentLoop(cell, cell), np.ones((4, 2, 3)))
+    assert max(errors.values()) < 1e-7
+
+
+def test_windows_with_resets_are_one_pass():
+    from fastrnn.training import window_vjp
+
+    layer, x, resets = small("lstm"), np.random.default_rng(0).normal(size=(6, 4, 3)), flags(4)[1]
+    (y, state), pullback = layer.vjp(x, resets=resets)
+    (got, got_state), got_pullback = window_vjp(layer, x, 4, resets=resets)
+    gradients, got_gradients = pullback(y, state), got_pullback(y, state)
+    for a, b in ((got, y), (got_state, state), *zip(got_gradients, gradients, strict=True)):
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14)
+
+
 def test_states_may_be_written_to_before_the_pullback():
     loop, x = small("lstm"), np.random.default_rng(0).normal(size=(3, 2, 3))
     state = tuple(np.random.default_rng(1).normal(size=(2, 2, 2, 2)))
