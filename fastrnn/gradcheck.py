@@ -101,7 +101,8 @@ def _variables(
 ) -> dict[str, _Variable]:
     """Return what the loss depends on, by name, with the gradients that the pullback gives."""
     # Once each, by its first name: a parameter may have several.
-    parameters = {id(p): (name, p) for name, p in reversed(layer.parameters().items())}.values()
+    named = reversed(layer.parameters().items())
+    parameters = [*{id(p): (name, p) for name, p in named}.values()][::-1]
     before = [p.grad for _, p in parameters]
     layer.zero_grad()
     gradients = pullback(*weights) if layer.recurrent else (pullback(weights),)

@@ -323,7 +323,7 @@ class RecurrentLoop(RecurrentArguments):
         plain = self._time_first(plain, unbatched)
         group = regroup(plain.shape[0], plain.shape[1], plain_lengths, plain_mask, plain_resets)
         states = self._batched_states(states, unbatched)
-        return _Call(plain.copy() if ids else plain, states, plain_lengths, group), unbatched
+        return _Call(plain, states, plain_lengths, group), unbatched
 
     def _first_states(self, call: _Call) -> list[RealArray]:
         """Return the initial states of the regrouped rows, zeros for those that are not given."""

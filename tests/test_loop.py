@@ -347,6 +347,7 @@ def test_an_error_half_way_leaves_gradients_alone():
 def test_one_cell_in_both_directions_gets_both_gradients():
     cell = small(layers=1)._cells[0][0]
     errors = fastrnn.check_gradients(fastrnn.RecurrentLoop(cell, cell), np.ones((4, 2, 3)))
+    assert list(errors) == ["x", "state", *(f"{name}_l0" for name in cell.parameters())]
     assert max(errors.values()) < 1e-7
 
 
