@@ -10,6 +10,7 @@ from .cells import Cell
 from .gradcheck import check_gradients
 from .layers import Dropout, Embedding, Linear, Sequential
 from .loop import RecurrentLoop
+from .normalization import LayerNorm
 from .recurrent import GRU, LSTM, RNN
 from .serialization import load, save
 from .threads import set_num_threads, show_config
@@ -22,6 +23,7 @@ __all__ = [
     "Dropout",
     "Embedding",
     "Layer",
+    "LayerNorm",
     "Linear",
     "Parameter",
     "RecurrentLoop",

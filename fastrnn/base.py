@@ -89,6 +89,14 @@ def real_array(name: str, value: ArrayLike, dtype: np.dtype[Any] | None = None) 
     return array if array.flags.aligned else array.copy()
 
 
+def check_gradient(dy: ArrayLike, shape: tuple[int, ...], dtype: np.dtype[Any]) -> RealArray:
+    """Return the gradient `dy` of an output as an array; ValueError if it has another shape."""
+    array = real_array("dy", dy, dtype)
+    if array.shape != shape:
+        raise ValueError(f"dy: expected the output's shape {shape}, got {array.shape}")
+    return array
+
+
 def integer_array(name: str, value: ArrayLike) -> NDArray[np.int64]:
     """Return the argument `name` as a C-contiguous int64 array; TypeError if it is of others."""
     array = np.asarray(value)
@@ -210,6 +218,12 @@ class Parameter:
     def __repr__(self) -> str:
         frozen = "" if self.requires_grad else ", requires_grad=False"
         return f"Parameter({self._array!r}{frozen})"
+
+
+def check_unchanged(parameter: Parameter, version: int) -> None:
+    """Raise RuntimeError if the parameter is no longer of that version."""
+    if parameter.version != version:
+        raise RuntimeError("the weights changed between the forward pass and its pullback")
 
 
 class IncompatibleKeys(NamedTuple):

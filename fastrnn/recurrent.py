@@ -22,7 +22,7 @@ from .recurrent_arguments import Call, RecurrentArguments, State
 
 __all__ = ["GRU", "LSTM", "RNN", "Recurrent"]
 
-WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr", "peephole", "slope")
 MAX_LAYERS = 10_000  # a slip of the keyboard should be an error, not an endless constructor
 
 
@@ -255,10 +255,8 @@ class Recurrent(RecurrentArguments):
             arrays: list[Any] = [None if p is None else p._array for p in parameters]
             kind = self._kind()
             cells = tuple(
-                _core.pack_cell(kind, w_ih, w_hh, b_ih, b_hh, training)
-                for w_ih, w_hh, b_ih, b_hh in (
-                    arrays[4 * d : 4 * d + 4] for d in range(self._directions)
-                )
+                _core.pack_cell(kind, tuple(arrays[7 * d : 7 * d + 7]), None, training)
+                for d in range(self._directions)
             )
             self._cells[layer] = (key, cells)
         return cells
@@ -287,6 +285,7 @@ class Recurrent(RecurrentArguments):
                 None if c_n is None else c_n[part],
                 self.batch_first and not call.unbatched,
                 checkpoint_every,
+                (None, None, None, None),
             )
             tapes.append(tape)
         return x, h_n, c_n, tapes, masks
@@ -325,11 +324,11 @@ class Recurrent(RecurrentArguments):
             ]
             gradients.append((layer, new))
             part = slice(layer * D, layer * D + D)
-            d_y, d_h0[part], d_c = tapes[layer].backward(
+            d_y, d_h0[part], d_c, _ = tapes[layer].backward(
                 d_y,
                 None if dh_n is None else dh_n[part],
                 None if dc_n is None else dc_n[part],
-                [tuple(new[4 * d : 4 * d + 4]) for d in range(D)],
+                [tuple(new[7 * d : 7 * d + 7]) for d in range(D)],
                 True,
             )
             if d_c0 is not None:

@@ -12,6 +12,7 @@ from fastrnn.layers import (
     LAYER_CLASSES,
     Dropout,
     Embedding,
+    LayerNorm,
     Linear,
     Sequential,
     build_layer,
@@ -60,7 +61,11 @@ def layers_of_all_kinds(dtype="float64"):
         Dropout(0.75, seed=6),
         Sequential(Embedding(7, 3, dtype=dtype), Sequential(GRU(3, 2, dtype=dtype)), Dropout(0.5)),
         Sequential(),
+        LayerNorm(5, 0.1, False, dtype=dtype),
     ]
+
+
+KINDS = range(len(layers_of_all_kinds()))
 
 
 # Linear
@@ -577,7 +582,7 @@ def test_all_layers_are_tested_here():
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("kind", range(9))
+@pytest.mark.parametrize("kind", KINDS)
 def test_layers_are_built_from_their_description(kind, dtype):
     layer = layers_of_all_kinds(dtype)[kind]
     other = build_layer(describe_layer(layer))
@@ -590,7 +595,7 @@ def test_layers_are_built_from_their_description(kind, dtype):
     other.load_state_dict(layer.state_dict())
 
 
-@pytest.mark.parametrize("kind", range(9))
+@pytest.mark.parametrize("kind", KINDS)
 def test_parameter_shapes_foretell_the_parameters(kind):
     layer = layers_of_all_kinds()[kind]
     want = [(name, parameter.shape) for name, parameter in layer.parameters().items()]
@@ -661,7 +666,7 @@ def test_repr_shows_the_arguments_that_are_no_defaults():
     assert repr(Sequential()) == "Sequential()"
 
 
-@pytest.mark.parametrize("kind", range(9))
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_deep_copy_is_a_layer_of_its_own(kind):
     layer = layers_of_all_kinds()[kind]
     if kind in (0, 1):  # prepared weights are no part of it

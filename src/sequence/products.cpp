@@ -11,7 +11,7 @@ template <class Real>
 void state_product(const Cell<Real>& cell, const ZRows<Real>& rows, int width, Index offset,
                    const Real* const* a, const Buffer<Real>& weights) {
   const int lanes = cell.kernels.lanes, panels = group_panels(cell.kind);
-  cell.kernels.product[width]({rows.count, cell.hidden_size, panels * rows.group_begin,
+  cell.kernels.product[width]({rows.count, cell.output_size, panels * rows.group_begin,
                                panels * rows.group_end, cell.groups * panels * width * lanes, a, 0,
                                weights.data(), nullptr, rows.z, offset,
                                group_values(cell.kind, lanes) / panels, rows.last_first});
@@ -52,8 +52,9 @@ void input_product(const Cell<Real>& cell, const ZRows<Real>& rows, const Real* 
 
 template <class Real>
 void recurrent_product(const Cell<Real>& cell, const ZRows<Real>& rows, const Real* const* h_prev) {
+  if (cell.kind == CellKind::indrnn) return;
   const int width = cell.kind == CellKind::gru_reset_before ? 2 : panel_width(cell.kind);
-  const Index offset = gate_count(cell.kind) == 3 ? cell.kernels.lanes : 0;
+  const Index offset = is_gru(cell.kind) ? cell.kernels.lanes : 0;
   state_product(cell, rows, width, offset, h_prev, cell.recurrent);
 }
 

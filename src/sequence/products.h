@@ -23,7 +23,7 @@ template <class Real>
 void input_product(const Cell<Real>& cell, const ZRows<Real>& rows, const Real* const* x,
                    const Index* tokens);
 
-// z += weight_hh times h_{t-1}; for a GRU with the reset gate before the product only r and z, and
+// z += weight_hh times h_{t-1}, but for IndRNN, which has no such product; for a GRU with the reset gate before the product only r and z, and
 // then the candidate's n, which takes r * h_{t-1}.
 template <class Real>
 void recurrent_product(const Cell<Real>& cell, const ZRows<Real>& rows, const Real* const* h_prev);
