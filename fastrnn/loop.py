@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .base import Parameter, RealArray, check_flag, check_size, real_array
+from .base import Parameter, RealArray, check_flag, check_gradient, check_size, real_array
 from .cells import Cell, CellScan
 from .directions import check_merge_mode, merge, merge_gradient, reverse_rows
 from .recurrent_arguments import RecurrentArguments
@@ -53,6 +53,9 @@ class RecurrentLoop(RecurrentArguments):
         in which they were computed: that of a row's last step is its first.
     batch_first : bool, default False
         Whether x, y, mask and resets are (B, T, .) instead of (T, B, .); states are never.
+    learned_state : bool, default False
+        Whether there are parameters "state_0", ... of the state's arrays, (num_layers * D, S),
+        zeros at first: where no state is given, and after resets, it begins with these.
 
     Notes
     -----
@@ -80,6 +83,7 @@ class RecurrentLoop(RecurrentArguments):
         merge_mode: str = "concat",
         go_backwards: bool = False,
         batch_first: bool = False,
+        learned_state: bool = False,
     ) -> None:
         super().__init__()
         sides = [_cell_list("cells", cells)]
@@ -104,6 +108,11 @@ class RecurrentLoop(RecurrentArguments):
             for direction, cell in enumerate(both)
             for name, parameter in cell.parameters().items()
         }
+        self.learned_state = check_flag("learned_state", learned_state)
+        if self.learned_state:
+            for i, size in enumerate(self.state_sizes):
+                zeros = np.zeros((self.num_layers * self._directions, size), self.dtype)
+                self._parameters[f"state_{i}"] = Parameter(zeros)
 
     def __call__(
         self,
@@ -122,7 +131,7 @@ class RecurrentLoop(RecurrentArguments):
             (B, T, I) with `batch_first`; (T, I) for one sequence. An integer array without the
             last axis holds token ids, taken as one-hot vectors of length I.
         state : array, or tuple of arrays if the cells have several, optional
-            Each (num_layers * D, B, S), without B for one sequence; zeros if None.
+            Each (num_layers * D, B, S), without B for one sequence. None: zeros or the learned one.
         lengths : array_like of int, shape (B,), optional
             Steps of each row; outputs past a row's end are zero.
         mask : array_like of bool, shape (T, B), optional
@@ -130,8 +139,8 @@ class RecurrentLoop(RecurrentArguments):
             that of the step before (zeros before the first); of both directions it is zero. Keras
             does the same.
         resets : array_like of bool, shape (T, B), optional
-            True where the state starts anew, from zero, before the step. Nothing crosses the
-            border between that step and the one before, in either direction.
+            True where the state starts anew, as if none were given, before the step. Nothing
+            crosses the border between that step and the one before, in either direction.
 
         Returns
         -------
@@ -187,7 +196,11 @@ class RecurrentLoop(RecurrentArguments):
 
         def pullback(dy: ArrayLike | None, dstate: Any = None) -> tuple[RealArray | None, Any]:
             self._check_gradients()
-            d_y = self._output_gradient(dy, y, unbatched)
+            shape = self._results(y, last, unbatched)[0].shape
+            d_y = (
+                np.zeros(shape, self.dtype) if dy is None else check_gradient(dy, shape, self.dtype)
+            )
+            d_y = self._time_first(d_y, unbatched)
             given = self._states(dstate, None if unbatched else y.shape[1], "dstate")
             d_last = [
                 np.zeros_like(array) if gradient is None else gradient
@@ -195,7 +208,6 @@ class RecurrentLoop(RecurrentArguments):
                     last, self._batched_states(given, unbatched), strict=True
                 )
             ]
-            d_y = np.zeros_like(y) if d_y is None else d_y
             with _added_when_done(self._parameters.values()):
                 d_x, d_first = self._backward(call, passes, d_y, d_last)
             return self._results(d_x, d_first, unbatched)
@@ -222,8 +234,9 @@ class RecurrentLoop(RecurrentArguments):
         ValueError
             Also for a layer that runs backwards, which needs the whole sequence.
         """
-        if self.go_backwards:
-            raise ValueError("step: expected a forward direction, got a layer that goes backwards")
+        if self.bidirectional or self.go_backwards:
+            kind = "a bidirectional layer" if self.bidirectional else "one that goes backwards"
+            raise ValueError(f"step: expected one direction, forward, got {kind}")
         x, states = self._plain_step(x_t, state)
         unbatched = x.ndim == (0 if x.dtype.kind in "iu" else 1)
         x = x[None] if unbatched else x
@@ -283,7 +296,16 @@ class RecurrentLoop(RecurrentArguments):
                 d_x = d_input if d_x is None or d_input is None else d_x + d_input
         if d_x is not None:
             d_x = group.take_gradient(d_x)
-        return d_x, [group.take_state_gradient(array, self._reverse)[0] for array in d_first]
+        return d_x, [self._to_given(call, i, array) for i, array in enumerate(d_first)]
+
+    def _to_given(self, call: _Call, i: int, dstate: RealArray) -> RealArray:
+        """Return the gradient of a given state; that of the learned one is added to it."""
+        given, fresh = call.group.take_state_gradient(dstate, self._reverse)
+        if self.learned_state:
+            if call.states[i] is None:
+                fresh = fresh + given.sum(axis=1)
+            self._parameters[f"state_{i}"].add_grad(fresh)
+        return given
 
     def _split(self, dy: RealArray, outputs: list[RealArray]) -> tuple[RealArray, ...]:
         """Return the gradient of each direction's output from that of the merged one."""
@@ -328,7 +350,14 @@ class RecurrentLoop(RecurrentArguments):
     def _first_states(self, call: _Call) -> list[RealArray]:
         """Return the initial states of the regrouped rows, zeros for those that are not given."""
         group, entries = call.group, self.num_layers * self._directions
-        taken = [group.take_state(array, None, self._reverse) for array in call.states]
+        learned = [
+            self._parameters[f"state_{i}"].data if self.learned_state else None
+            for i in range(len(call.states))
+        ]
+        taken = [
+            group.take_state(array, fresh, self._reverse)
+            for array, fresh in zip(call.states, learned, strict=True)
+        ]
         return [
             np.zeros((entries, group.rows, size), self.dtype) if array is None else array
             for array, size in zip(taken, self.state_sizes, strict=True)
@@ -392,7 +421,8 @@ class RecurrentLoop(RecurrentArguments):
         shown = [f"{sides[0]!r}", *(f"reverse_cells={side!r}" for side in sides[1:])]
         if self.bidirectional and self.merge_mode != "concat":
             shown.append(f"merge_mode={self.merge_mode!r}")
-        shown += [f"{name}=True" for name in ("go_backwards", "batch_first") if getattr(self, name)]
+        flags = ("go_backwards", "batch_first", "learned_state")
+        shown += [f"{name}=True" for name in flags if getattr(self, name)]
         return ", ".join(shown)
 
 

@@ -212,6 +212,7 @@ def test_both_directions_merge_what_each_gives():
     [
         ("lstm", {}),
         ("gru", {"go_backwards": True}),
+        ("lstm", {"learned_state": True}),
         *(("gru", {"sides": 2, "merge_mode": mode}) for mode in ("concat", "sum", "mean", "mul")),
     ],
 )
@@ -225,7 +226,7 @@ def test_gradients_with_masks_and_resets(cell, options, every):
         mask=mask,
         resets=resets,
     )
-    assert len(errors) == len(layer.parameters()) + (3 if cell == "lstm" else 2)
+    assert set(layer.parameters()) < set(errors)
     assert max(errors.values()) < 1e-7
 
 
@@ -244,6 +245,32 @@ class Checkpointed(fastrnn.Layer):
 
     def vjp(self, *arguments, **options):
         return self.layer.vjp(*arguments, checkpoint_every=self.every, **options)
+
+
+@pytest.mark.parametrize("options", [{}, {"sides": 2}, {"go_backwards": True}])
+def test_a_learned_state_is_one_given_to_all_rows(options):
+    learns, plain = small("lstm", learned_state=True, **options), small("lstm", **options)
+    rng = np.random.default_rng(0)
+    for p in (learns.parameters()[name] for name in ("state_0", "state_1")):
+        p.data = rng.normal(size=p.shape)
+    x, lengths = rng.normal(size=(6, 4, 3)), [6, 4, 0, 5]
+    values = tuple(learns.parameters()[name].data for name in ("state_0", "state_1"))
+    state = tuple(np.repeat(s[:, None], 4, axis=1) for s in values)
+    (y, last), pullback = learns.vjp(x, None, lengths)
+    (want, want_last), want_pullback = plain.vjp(x, state, lengths)
+    np.testing.assert_array_equal(y, want)
+    np.testing.assert_array_equal(last, want_last)
+    np.testing.assert_array_equal(pullback(y, last)[1], want_pullback(y, last)[1])
+    for i, gradient in enumerate(want_pullback(y, last)[1]):
+        got = learns.parameters()[f"state_{i}"].grad
+        np.testing.assert_allclose(got, gradient.sum(axis=1), rtol=1e-12)
+    # After a reset it is there again, whatever was given.
+    if not options:
+        resets = np.zeros((6, 4), bool)
+        resets[2] = True
+        again, _ = learns(x, tuple(1 + s for s in state), resets=resets)
+        np.testing.assert_allclose(again[2:], plain(x[2:], state)[0], rtol=1e-12)
+        np.testing.assert_array_equal(learns.step(x[0])[0], plain.step(x[0], state)[0])
 
 
 def test_a_sequence_without_batch_takes_masks():
@@ -530,9 +557,9 @@ def test_wrong_gradients_are_refused():
 
 
 def test_steps_need_a_forward_direction():
-    with pytest.raises(ValueError, match="step: expected one direction"):
+    with pytest.raises(ValueError, match="step: expected one direction, forward, got a bidir"):
         small(sides=2).step(X[0])
-    with pytest.raises(ValueError, match="step: expected a forward direction"):
+    with pytest.raises(ValueError, match="step: expected one direction, forward, got one that"):
         small(go_backwards=True).step(X[0])
 
 
