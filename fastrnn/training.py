@@ -146,18 +146,9 @@ def window_vjp(
     may be forgotten at each window, as in endless streams, vjp of one window at a time needs the
     memory of one: carry the state on yourself, as `train_windows` does.
     """
-    if not model.recurrent:
-        raise TypeError(f"model: expected a recurrent one, got {type(model).__name__}")
-    check_size("window", window)
-    if horizon is not None:
-        check_size("horizon", horizon)
     axis = 1 if batch_first else 0
-    if not isinstance(x, np.ndarray) or x.ndim <= axis:
-        raise TypeError(f"x: expected an array with a time axis {axis}, got {type(x).__name__}")
+    ends = _check_windows(model, x, window, lengths, horizon, axis)
     T = x.shape[axis]
-    ends = None if lengths is None else integer_array("lengths", lengths)
-    if ends is not None and ends.size and not 0 <= ends.min() <= ends.max() <= T:
-        raise ValueError(f"lengths: expected numbers from 0 to {T}, got {ends}")
     cuts = [slice(start, min(start + window, T)) for start in range(0, max(T, 1), window)]
     places = [(slice(None),) * axis + (cut,) for cut in cuts]
     flags = None if resets is None else flag_array("resets", resets, x.shape[:2])
@@ -185,6 +176,30 @@ def window_vjp(
         return None if dxs[0] is None else np.concatenate(dxs, axis=axis), dstate0
 
     return (whole, state), back
+
+
+def _check_windows(
+    model: Layer,
+    x: Any,
+    window: int,
+    lengths: ArrayLike | None,
+    horizon: int | None,
+    axis: int,
+) -> NDArray[np.int64] | None:
+    """Return the lengths as an array, or raise what is wrong with the arguments."""
+    if not model.recurrent:
+        raise TypeError(f"model: expected a recurrent one, got {type(model).__name__}")
+    check_size("window", window)
+    if horizon is not None:
+        check_size("horizon", horizon)
+    if not isinstance(x, np.ndarray) or x.ndim <= axis:
+        raise TypeError(f"x: expected an array with a time axis {axis}, got {type(x).__name__}")
+    if lengths is None:
+        return None
+    ends, T = integer_array("lengths", lengths), x.shape[axis]
+    if ends.size and not 0 <= ends.min() <= ends.max() <= T:
+        raise ValueError(f"lengths: expected numbers from 0 to {T}, got {ends}")
+    return ends
 
 
 def _pull_windows(
