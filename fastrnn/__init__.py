@@ -11,17 +11,19 @@ from .gradcheck import check_gradients
 from .layers import Dropout, Embedding, Linear, Sequential
 from .loop import RecurrentLoop
 from .normalization import LayerNorm
-from .recurrent import GRU, LSTM, RNN
+from .recurrent import AUGRU, GRU, LSTM, RNN, IndRNN
 from .serialization import load, save
 from .threads import set_num_threads, show_config
 
 __all__ = [
+    "AUGRU",
     "GRU",
     "LSTM",
     "RNN",
     "Cell",
     "Dropout",
     "Embedding",
+    "IndRNN",
     "Layer",
     "LayerNorm",
     "Linear",

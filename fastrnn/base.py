@@ -361,10 +361,11 @@ class Layer:
     def extra_repr(self) -> str:
         """Return what `repr` shows between the parentheses: the arguments that are no defaults."""
         signature = inspect.signature(type(self)).parameters
+        defaults = {name: parameter.default for name, parameter in signature.items()}
         return ", ".join(
             str(value) if name in self._plain_arguments else f"{name}={value!r}"
             for name, value in self.config().items()
-            if value != signature[name].default
+            if (tuple(value) if isinstance(value, list) else value) != defaults[name]
         )
 
     def __repr__(self) -> str:

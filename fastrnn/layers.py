@@ -23,7 +23,7 @@ from .base import (
     real_array,
 )
 from .normalization import LayerNorm
-from .recurrent import GRU, LSTM, RNN
+from .recurrent import AUGRU, GRU, LSTM, RNN, IndRNN
 
 __all__ = ["Dropout", "Embedding", "Linear", "Sequential"]
 
@@ -437,7 +437,18 @@ class Sequential(Layer):
 # The classes a saved model may name: a fixed table, so that a file cannot name anything else.
 LAYER_CLASSES: dict[str, type[Layer]] = {
     layer_class.__name__: layer_class
-    for layer_class in (RNN, LSTM, GRU, Embedding, Linear, LayerNorm, Dropout, Sequential)
+    for layer_class in (
+        RNN,
+        LSTM,
+        GRU,
+        IndRNN,
+        AUGRU,
+        Embedding,
+        Linear,
+        LayerNorm,
+        Dropout,
+        Sequential,
+    )
 }
 
 

@@ -18,7 +18,7 @@ from fastrnn.layers import (
     build_layer,
     describe_layer,
 )
-from fastrnn.recurrent import GRU, LSTM, RNN
+from fastrnn.recurrent import AUGRU, GRU, LSTM, RNN, IndRNN
 from reference import central_difference
 
 DTYPES = ["float32", "float64"]
@@ -62,6 +62,15 @@ def layers_of_all_kinds(dtype="float64"):
         Sequential(Embedding(7, 3, dtype=dtype), Sequential(GRU(3, 2, dtype=dtype)), Dropout(0.5)),
         Sequential(),
         LayerNorm(5, 0.1, False, dtype=dtype),
+        RNN(3, 4, nonlinearity=("leaky_relu", 0.1), clip=2.0, learned_state=True, dtype=dtype),
+        RNN(3, 4, nonlinearity="prelu", bidirectional=True, merge_mode="sum", dtype=dtype),
+        IndRNN(3, 4, 2, zoneout=0.1, dtype=dtype, seed=7),
+        LSTM(3, 5, 2, proj_size=2, peephole=True, coupled=True, zoneout=(0, 0.1), dtype=dtype),
+        LSTM(
+            3, 4, activations=("hard_sigmoid", ("elu", 0.5), "identity"), cell_clip=1.5, dtype=dtype
+        ),
+        GRU(3, 4, activations=("sigmoid", "softsign"), go_backwards=True, dtype=dtype),
+        AUGRU(3, 4, reset_after=False, clip=3.0, dtype=dtype, seed=8),
     ]
 
 

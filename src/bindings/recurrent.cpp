@@ -262,6 +262,21 @@ class Tape {
     return py::make_tuple(d_x, d_h0, d_c0, d_attention);
   }
 
+  // What the forward pass kept: a block of each step, (T, B, D * H), zeros in padding.
+  py::array_t<Real> cached(Index block) {
+    const Cell<Real>& cell = *bound_.cells[0];
+    const Index T = bound_.in.steps, B = bound_.in.batch,
+                width = bound_.directions() * cell.hidden_size;
+    if (out.checkpoint_every > 0 || block < 0 || (block + 1) * cell.hidden_size > cell.cached)
+      throw py::value_error("block: expected one of the cache, kept without checkpoints");
+    py::array_t<Real> array = empty<Real>({T, B, width});
+    std::fill_n(array.mutable_data(), array.size(), Real(0));
+    ScratchLease scratch;
+    read_cache(cells(), bound_.directions(), bound_.in, out, block,
+               sequence_view(array.mutable_data(), array), *scratch);
+    return array;
+  }
+
   LayerOutput<Real> out = {};
   py::object y;
   Real* cache() { return cache_.data(); }
@@ -317,6 +332,7 @@ void register_types(py::module_& m, const char* cell_name, const char* tape_name
   py::class_<Tape<Real>, std::shared_ptr<Tape<Real>>>(m, tape_name)
       .def("backward", &Tape<Real>::backward, py::arg("dy"), py::arg("dh_n"), py::arg("dc_n"),
            py::arg("weight_gradients"), py::arg("need_dx"))
+      .def("cached", &Tape<Real>::cached, py::arg("block"))
       .def_property_readonly("cache_bytes", &Tape<Real>::cache_bytes);
 }
 

@@ -209,7 +209,30 @@ class Forward : Pass<Real> {
   Member* members_ = nullptr;
 };
 
+template <class Real>
+class CacheReader : Pass<Real> {
+ public:
+  CacheReader(const Cell<Real>* const* cells, int directions, const LayerInput<Real>& in,
+              const LayerOutput<Real>& out, Workspace& workspace)
+      : Pass<Real>(cells, directions, in, out, workspace, {}) {}
+  void read(Index block, const Sequence<Real>& to) const {
+    const Index H = this->hidden_;
+    for (int d = 0; d < this->directions_; ++d)
+      for (Index s = 0; s < this->rows_.steps; ++s)
+        for (Index j = 0; j < this->rows_.first_entry[s + 1] - this->rows_.first_entry[s]; ++j)
+          std::copy_n(this->cache_at(d, s, j) + block * H, H,
+                      to.at(this->rows_.time(d, s, j), this->rows_.order[j]) + d * H);
+  }
+};
+
 }  // namespace
+
+template <class Real>
+void read_cache(const Cell<Real>* const* cells, int directions, const LayerInput<Real>& in,
+                const LayerOutput<Real>& out, Index block, const Sequence<Real>& to,
+                Workspace& workspace) {
+  CacheReader<Real>(cells, directions, in, out, workspace).read(block, to);
+}
 
 template <class Real>
 Index cache_values(const Cell<Real>& cell, int directions, const LayerInput<Real>& in,
@@ -230,6 +253,10 @@ bool layer_forward(const Cell<Real>* const* cells, int directions, const LayerIn
   return Forward<Real>(cells, directions, in, out, workspace, interrupt).run();
 }
 
+template void read_cache(const Cell<float>* const*, int, const LayerInput<float>&,
+                         const LayerOutput<float>&, Index, const Sequence<float>&, Workspace&);
+template void read_cache(const Cell<double>* const*, int, const LayerInput<double>&,
+                         const LayerOutput<double>&, Index, const Sequence<double>&, Workspace&);
 template Index cache_values(const Cell<float>&, int, const LayerInput<float>&, Index);
 template Index cache_values(const Cell<double>&, int, const LayerInput<double>&, Index);
 template bool layer_forward(const Cell<float>* const*, int, const LayerInput<float>&,

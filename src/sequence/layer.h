@@ -72,6 +72,13 @@ template <class Real>
 Index cache_values(const Cell<Real>& cell, int directions, const LayerInput<Real>& in,
                    Index checkpoint_every);
 
+// Block `block` of H values of what a forward pass without checkpoints kept of each step (Cell::cached),
+// at its place in `to` (T, B, D H); padding is left alone.
+template <class Real>
+void read_cache(const Cell<Real>* const* cells, int directions, const LayerInput<Real>& in,
+                const LayerOutput<Real>& out, Index block, const Sequence<Real>& to,
+                Workspace& workspace);
+
 // Both return false where the interrupt stopped them. `cells` has one or two of the same kind.
 template <class Real>
 bool layer_forward(const Cell<Real>* const* cells, int directions, const LayerInput<Real>& in,
