@@ -14,7 +14,7 @@ import pytest
 
 import fastrnn
 import reference
-from recurrent_cases import CELLS, Case, assert_close, assert_same_bits, infer, run
+from recurrent_cases import CELLS, LAYERS, Case, assert_close, assert_same_bits, infer, run
 
 
 class ReferenceCell(fastrnn.Cell):
@@ -126,6 +126,10 @@ def test_token_ids_are_one_hot_vectors():
 def flags(seed, T=6, B=4):
     rng = np.random.default_rng(seed)
     return rng.random((T, B)) < 0.7, rng.random((T, B)) < 0.3
+
+
+def weights_of(arrays, suffix):
+    return reference.Weights(*(arrays[name + suffix] for name in reference.Weights._fields))
 
 
 def small(cell="gru", sides=1, merge_mode="concat", layers=2, **options):
@@ -271,6 +275,44 @@ def test_a_learned_state_is_one_given_to_all_rows(options):
         again, _ = learns(x, tuple(1 + s for s in state), resets=resets)
         np.testing.assert_allclose(again[2:], plain(x[2:], state)[0], rtol=1e-12)
         np.testing.assert_array_equal(learns.step(x[0])[0], plain.step(x[0], state)[0])
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize(
+    "cell, options",
+    [
+        ("lstm", {}),
+        ("gru", {"go_backwards": True}),
+        ("lstm", {"go_backwards": True, "learned_state": True}),
+        *(("gru", {"merge_mode": mode}) for mode in ("concat", "sum", "mean", "mul")),
+        ("lstm", {"merge_mode": "sum", "learned_state": True}),
+    ],
+)
+def test_masks_and_resets_mean_the_same_as_of_the_layers_of_fastrnn(cell, options, seed):
+    rng = np.random.default_rng(seed)
+    both = "merge_mode" in options
+    narrow = both and options["merge_mode"] != "concat"
+    layer = LAYERS[cell](3, 5, 2, bidirectional=both, dtype="float64", seed=seed, **options)
+    arrays = {name: p.data for name, p in layer.parameters().items()}
+    sides = [
+        [
+            ReferenceCell(cell, size, weights_of(arrays, f"_l{k}{suffix}"))
+            for k, size in enumerate((3, 5 if narrow or not both else 10))
+        ]
+        for suffix in ("", "_reverse")[: 1 + both]
+    ]
+    loop = fastrnn.RecurrentLoop(*sides, **options)
+    x, lengths, (mask, resets) = rng.normal(size=(6, 4, 3)), [6, 4, 0, 5], flags(seed)
+    mask[0] = True
+    results = []
+    for each in (loop, layer):
+        (y, last), pullback = each.vjp(x, None, lengths, mask=mask, resets=resets)
+        inferred = each(x, None, lengths, mask=mask, resets=resets)
+        dx, dstate = pullback(np.cos(np.arange(y.size).reshape(y.shape)), last)
+        results.append([y, np.array(last), inferred[0], np.array(inferred[1]), dx, dstate])
+        results[-1] += [each.parameters()[name].grad for name in arrays if name[-2:] != "_0"]
+    for got, want in zip(*results, strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-10, atol=1e-12)
 
 
 def test_a_sequence_without_batch_takes_masks():
