@@ -6,7 +6,10 @@ from . import losses, optim
 from ._core import __version__, get_num_threads
 from ._core import config as config
 from .base import Layer, Parameter
+from .cells import Cell
+from .gradcheck import check_gradients
 from .layers import Dropout, Embedding, Linear, Sequential
+from .loop import RecurrentLoop
 from .normalization import LayerNorm
 from .recurrent import AUGRU, GRU, LSTM, RNN, IndRNN
 from .serialization import load, save
@@ -17,6 +20,7 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "Cell",
     "Dropout",
     "Embedding",
     "IndRNN",
@@ -24,8 +28,10 @@ __all__ = [
     "LayerNorm",
     "Linear",
     "Parameter",
+    "RecurrentLoop",
     "Sequential",
     "__version__",
+    "check_gradients",
     "config",
     "get_num_threads",
     "load",

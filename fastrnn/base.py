@@ -208,6 +208,13 @@ class Parameter:
             self.grad = np.zeros(self._array.shape, self._array.dtype)
         return self.grad
 
+    def add_grad(self, gradient: RealArray) -> None:
+        """Add to the gradient, if the parameter requires one; ValueError for another shape."""
+        if gradient.shape != self.shape:
+            raise ValueError(f"gradient: expected the shape {self.shape}, got {gradient.shape}")
+        if self.requires_grad:
+            self.ensure_grad()[...] += gradient
+
     def __repr__(self) -> str:
         frozen = "" if self.requires_grad else ", requires_grad=False"
         return f"Parameter({self._array!r}{frozen})"

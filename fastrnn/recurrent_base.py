@@ -345,7 +345,7 @@ class Recurrent(RecurrentArguments):
 
     @property
     def _reverse(self) -> tuple[bool, ...]:
-        return (False, True)[: self._directions]
+        return (False, True) if self.bidirectional else (self.go_backwards,)
 
     def _learned(self, B: int | None) -> State:
         """Return the learned initial state of B rows, or of one sequence."""
@@ -360,19 +360,13 @@ class Recurrent(RecurrentArguments):
 
     def _prepare(self, call: Call) -> tuple[Call, Regrouping]:
         """Return the call as a plain ragged batch, each row in the order of processing."""
-        if self.go_backwards:
-            call = call._replace(
-                x=reverse_rows(call.x, call.lengths),
-                mask=None if call.mask is None else reverse_rows(call.mask, call.lengths),
-                resets=None if call.resets is None else _reverse_resets(call.resets, call.lengths),
-            )
         group = call.regrouping()
         fresh: list[RealArray | None] = [None, None]
         if self.learned_state:
             for i, name in enumerate(self._state_names):
                 fresh[i] = self._parameters[name]._array
         call = call._replace(
-            x=group.take(call.x),
+            x=self._turned(group.take(call.x), group.lengths),
             h0=group.take_state(call.h0, fresh[0], self._reverse),
             c0=group.take_state(call.c0, fresh[1], self._reverse),
             lengths=group.lengths,
@@ -382,7 +376,13 @@ class Recurrent(RecurrentArguments):
 
     def _repeat(self, call: Call) -> Any:
         """Return the direction in which masked outputs repeat, None for zeros there."""
-        return "forward" if call.mask is not None and not self.bidirectional else None
+        if call.mask is None or self.bidirectional:
+            return None
+        return "reverse" if self.go_backwards else "forward"
+
+    def _turned(self, rows: NDArray[Any], lengths: NDArray[np.int64] | None) -> NDArray[Any]:
+        """Return rows turned around if the layer goes backwards: from time to processing order."""
+        return reverse_rows(rows, lengths) if self.go_backwards else rows
 
     def _result(
         self,
@@ -392,7 +392,8 @@ class Recurrent(RecurrentArguments):
         h: RealArray,
         c: RealArray | None,
     ) -> tuple[RealArray, State]:
-        y = group.put(y, self._repeat(call))
+        y = group.put(self._turned(y, group.lengths), self._repeat(call))
+        y = self._turned(y, call.lengths)
         h = group.put_state(h, self._reverse)
         c = None if c is None else group.put_state(c, self._reverse)
         return self._give(y, h, c, call.unbatched)
@@ -442,7 +443,8 @@ class Recurrent(RecurrentArguments):
             d_y = self._output_gradient(dy, result[0].shape, given.unbatched)
             d_h, d_c = self._state_gradients(dstate, given.x.shape[1], given.unbatched)
             if d_y is not None:
-                d_y = group.put_gradient(d_y, self._repeat(given))
+                d_y = group.put_gradient(self._turned(d_y, given.lengths), self._repeat(given))
+                d_y = self._turned(d_y, group.lengths)
             dx, d_attention, d_first, gradients = self._backward(
                 d_y,
                 None if d_h is None else group.put_state_gradient(d_h, self._reverse),
@@ -608,9 +610,7 @@ class Recurrent(RecurrentArguments):
         def as_given(d: RealArray | None) -> RealArray | None:
             if d is None:
                 return None
-            d = group.take_gradient(d)
-            if self.go_backwards:
-                d = reverse_rows(d, given.lengths)
+            d = group.take_gradient(self._turned(d, group.lengths))
             if given.unbatched:
                 return d[:, 0]
             return d.swapaxes(0, 1) if self.batch_first else d
@@ -618,14 +618,3 @@ class Recurrent(RecurrentArguments):
         states = [d[:, 0] if given.unbatched else d for d in d_first]
         dstate = tuple(states) if self._has_cell_state else states[0]
         return as_given(dx), as_given(d_attention), dstate
-
-
-def _reverse_resets(
-    resets: NDArray[np.bool_], lengths: NDArray[np.int64] | None
-) -> NDArray[np.bool_]:
-    """Return resets as who goes backwards meets them: before step t where one is before t + 1."""
-    after = np.zeros_like(resets)
-    after[:-1] = resets[1:]
-    if lengths is not None:  # what is past the end is no border
-        after[lengths[lengths > 0] - 1, np.flatnonzero(lengths > 0)] = False
-    return reverse_rows(after, lengths)

@@ -71,11 +71,10 @@ def regroup(
     resets : ndarray of bool, shape (T, B), optional
         True where the state starts anew before the step.
     """
-    inside = None if lengths is None else np.arange(T)[:, None] < lengths
-    if mask is not None and inside is not None:
-        mask = mask & inside
-    if resets is not None and inside is not None:
-        resets = resets & inside
+    if lengths is not None and (mask is not None or resets is not None):
+        inside = np.arange(T)[:, None] < lengths
+        mask = None if mask is None else mask & inside
+        resets = None if resets is None else resets & inside
     if resets is not None and not resets.any():
         resets = None
     return Regrouping(T, B, lengths, mask, resets)
