@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -125,13 +124,16 @@ def _search(property: str | None, content: str, found: Activations) -> list[Chos
         except ValueError as error:
             raise ValueError(f"--property {property}: {error}") from None
         return [_chosen(property, score, found) for score in best]
-    chosen = []
+    chosen, problem = [], None
     for name, function in PROPERTIES.items():
-        with contextlib.suppress(ValueError):  # the text has none of it
+        try:
             best = find_cells(found.values, function(content), 1)
+        except ValueError as error:  # the text has none of it
+            problem = error
+        else:
             chosen.append((best[0].score, _chosen(name, best[0], found)))
     if not chosen:
-        raise ValueError("--property: the text has none of them in both halves; choose a --cell")
+        raise ValueError(f"--property: none can be looked for ({problem}); choose a --cell")
     return [entry for _, entry in sorted(chosen, key=lambda pair: -pair[0])]
 
 

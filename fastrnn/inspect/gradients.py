@@ -239,7 +239,7 @@ def _part_vjp(
     """Run one direction in windows of one step: the chain of their pullbacks has each dL/dh_t."""
     x = flip(x, lengths) if part.reverse else x
     outputs: list[RealArray] = []
-    pullbacks: list[Pullback] = []
+    pullbacks: list[Callable[..., Any]] = []
     for t in range(len(x)):
         alive = None if lengths is None else np.clip(lengths - t, 0, 1)
         (y_t, state), pullback = part.layer.vjp(x[t : t + 1], state, alive)
@@ -289,7 +289,7 @@ def _loss_gradient(dy: Any, y: RealArray, stack: Recurrent, call: Call, seed: in
     if stack.batch_first and not call.unbatched and gradient.ndim > 1:
         time_first = gradient.swapaxes(0, 1)
     if time_first.ndim > 2 and time_first.shape[:2] == (T, B):
-        last = (T if call.lengths is None else call.lengths) - 1
+        last = (np.full(B, T) if call.lengths is None else call.lengths) - 1
         time_first[np.arange(T)[:, np.newaxis] != last] = 0.0
     norms = np.linalg.norm(gradient, axis=-1, keepdims=True)
     gradient /= np.where(norms == 0.0, 1.0, norms)

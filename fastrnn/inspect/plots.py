@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -44,6 +44,7 @@ def _figure(columns: int, rows: int, width: float, height: float) -> tuple[Any, 
 
 def plot_gradient_flow(
     flows: Mapping[str, GradientFlow] | Mapping[str, Mapping[str, GradientFlow]],
+    of: Literal["h", "c"] = "h",
 ) -> Any:
     """Draw the norm of dL/dh_t over the distance from the last step, on a logarithmic scale.
 
@@ -54,6 +55,8 @@ def plot_gradient_flow(
     flows : mapping of str to GradientFlow
         A line each, and one for each layer of it, under these names; or a mapping of titles to
         such mappings, for panels side by side, as "no clipping" and "clipped".
+    of : {"h", "c"}
+        "c" for dL/dc_t of LSTMs instead.
 
     Returns
     -------
@@ -77,7 +80,7 @@ def plot_gradient_flow(
         line
         for panel in panels.values()
         for flow in panel.values()
-        for line in flow.by_distance().values()
+        for line in flow.by_distance(of).values()
     ]
     values = np.concatenate([*norms, []])
     values = values[np.isfinite(values) & (values > 0.0)]
@@ -87,14 +90,14 @@ def plot_gradient_flow(
     names = list(dict.fromkeys(name for panel in panels.values() for name in panel))
     for axis, (title, panel) in zip(axes[0], panels.items(), strict=True):
         for name, flow in panel.items():
-            _draw_flow(axis, name, flow, COLOURS[names.index(name) % len(COLOURS)])
+            _draw_flow(axis, name, flow.by_distance(of), COLOURS[names.index(name) % len(COLOURS)])
         axis.set_title(title, fontsize=10)
         axis.set_xlabel("steps before the last")
         axis.set_yscale("log")
         axis.grid(alpha=0.25)
     top = values.max()
     axes[0][0].set_ylim(max(values.min(), top * 10.0**-DECADES) / 3, top * 3)
-    axes[0][0].set_ylabel(r"norm of $\partial L / \partial h_t$")
+    axes[0][0].set_ylabel(rf"norm of $\partial L / \partial {of}_t$")
     handles = {
         label: handle
         for axis in axes[0]
@@ -106,8 +109,7 @@ def plot_gradient_flow(
     return figure
 
 
-def _draw_flow(axis: Any, name: str, flow: GradientFlow, colour: str) -> None:
-    lines = flow.by_distance()
+def _draw_flow(axis: Any, name: str, lines: Mapping[str, Any], colour: str) -> None:
     for index, (layer, norms) in enumerate(lines.items()):
         axis.plot(
             np.where(norms > 0.0, norms, np.nan),
