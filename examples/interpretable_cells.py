@@ -14,9 +14,9 @@ from pathlib import Path
 
 from fastrnn import inspect, text
 
-OUTSIDE = "stone tale rates least below night parts steal large".split()
-QUOTED = "notes late stare slate elbow thing strap least regal".split()
-BRACKETED = "onset teal tears stale bowel traps lager night tones".split()
+OUTSIDE = ["stone", "tale", "rates", "least", "below", "night", "parts", "steal", "large"]
+QUOTED = ["notes", "late", "stare", "slate", "elbow", "thing", "strap", "least", "regal"]
+BRACKETED = ["onset", "teal", "tears", "stale", "bowel", "traps", "lager", "night", "tones"]
 PROPERTIES = ("quotes", "brackets")
 
 
@@ -62,14 +62,18 @@ def search(model, vocabulary, content: str) -> dict[str, tuple[inspect.CellScore
 
 
 def main(
-    length: int = 400_000, epochs: int = 6, hidden: int = 32, out: str | None = "cells.html"
+    length: int = 400_000,
+    unseen_length: int = 20_000,
+    epochs: int = 6,
+    hidden: int = 32,
+    out: str | None = "cells.html",
 ) -> dict[str, tuple[float, float]]:
     """Print and return the held-out score of the best cell, trained and untrained."""
     recipe = text.Recipe(
         hidden=hidden, layers=1, seq_len=100, batch=32, epochs=epochs, lr=5e-3, clip=1.0
     )
     training = text.Training(make_text(length), recipe)
-    unseen = make_text(20_000, seed=2)
+    unseen = make_text(unseen_length, seed=2)
     before = search(training.model, training.vocabulary, unseen)
     for epoch in range(1, epochs + 1):
         losses = list(training.epoch())
@@ -92,7 +96,8 @@ def _write(path: Path, training: text.Training, shown: str, best) -> None:
     found = inspect.activations(training.model, training.vocabulary.encode(shown))
     columns = [score.cell for score, _ in best.values()]
     labels = [f"{name}: {cell} ({score.score:.3f})" for name, (score, cell) in best.items()]
-    page = inspect.color_text(shown, found.values[:, columns], labels, "Cells of a made-up language")
+    title = "Cells of a made-up language"
+    page = inspect.color_text(shown, found.values[:, columns], labels, title)
     path.write_text(page, encoding="utf-8")
     print(f"Wrote {path}.")
 

@@ -268,9 +268,9 @@ def _part_vjp(
         if part.layer._has_cell_state:
             walk.c[prefix + part.name] = flip(c, lengths) if part.reverse else c
         walk.add(prefix, part.layer, part.names)
-        if not dxs or dxs[0] is None:
+        if x.dtype.kind in "iu":
             return None
-        dx = np.concatenate(dxs[::-1])
+        dx = np.concatenate([*dxs[::-1], np.zeros_like(x[:0])])
         return flip(dx, lengths) if part.reverse else dx
 
     return (flip(y, lengths) if part.reverse else y), back
