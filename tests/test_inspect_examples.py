@@ -6,16 +6,15 @@ from pathlib import Path
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
-def test_gradient_flow(tmp_path, capsys):
+def test_gradient_flow(capsys):
     example = runpy.run_path(str(EXAMPLES / "gradient_flow.py"))
-    reach = example["main"](steps=25, out=str(tmp_path / "flow.png"))
+    reach = example["main"](steps=25, out=None)
     plain, clipped = reach.values()
     assert plain["RNN, gain 0.8"] < 0.01
     assert plain["RNN, gain 2"] > 10
     assert clipped["RNN, gain 2"] < 1.5
     assert plain["LSTM, chrono"] > 10 * plain["LSTM, forget bias 0"]
     assert plain["GRU, chrono"] > 1e-2
-    assert (tmp_path / "flow.png").stat().st_size > 1000
     assert "no clipping:" in capsys.readouterr().out
 
 

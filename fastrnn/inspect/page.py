@@ -126,9 +126,10 @@ def _colours() -> str:
 
 
 _STYLE = """\
-:root{color-scheme:light dark}
+:root{color-scheme:light dark;--page:#fff;--ink:#111}
 body{font:16px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:60rem;padding:0 1rem;
- background:#fff;color:#111}
+ background:var(--page);color:var(--ink)}
+header{position:sticky;top:0;z-index:1;padding:.3rem 0;background:var(--page)}
 h1{font-size:1.3rem;margin:0 0 .5rem}
 p{margin:.4rem 0}
 select{font:inherit;max-width:100%}
@@ -136,13 +137,13 @@ select{font:inherit;max-width:100%}
 #legend div{display:flex;border:1px solid #888}
 #legend div span{width:.7rem;height:1rem}
 #text{font:15px/1.7 ui-monospace,Menlo,Consolas,monospace;white-space:pre-wrap;
- overflow-wrap:anywhere;margin-top:1rem;padding:.6rem;border:1px solid #888;tab-size:8}
-#text span{padding:.12em 0}
+ overflow-wrap:anywhere;margin-top:.5rem;padding:.6rem;border:1px solid #888;tab-size:8}
+#text span{padding:.12em 0;scroll-margin:9rem 0 2rem}
 #text .end::before{content:"\\21B5";opacity:.45}
 #text .here{outline:2px solid currentColor}
 :focus-visible{outline:3px solid #e69f00;outline-offset:2px}
 output{font-variant-numeric:tabular-nums;min-height:1.5em;display:block}
-@media (prefers-color-scheme:dark){body{background:#16181c;color:#eee}}
+@media (prefers-color-scheme:dark){:root{--page:#16181c;--ink:#eee}}
 """
 
 # Characters are found by their place among the spans; their numbers by the letter of their level.
@@ -201,10 +202,12 @@ _PAGE = """\
 </head>
 <body>
 <h1>{title}</h1>
+<header>
 {choice}
 <div id="legend"><span>&minus;1</span>
 <div role="img" aria-label="blue below zero, orange above">{legend}</div><span>+1</span></div>
 <output id="note">Point at a character, or use the arrow keys in the text, for its number.</output>
+</header>
 <div id="text" role="application" tabindex="0"
  aria-label="The text; arrow keys tell the activation after each character">{spans}</div>
 <script type="application/json" id="levels">{data}</script>
