@@ -63,26 +63,32 @@ def measure(steps: int) -> dict[str, dict[str, inspect.GradientFlow]]:
 
 
 def main(steps: int = 100, out: str | None = "gradient_flow.png") -> dict[str, dict[str, float]]:
-    """Print and return the norm at the first step over that at the last, by panel and network."""
+    """Print and return how much of the norm is left at the first step, by panel and network."""
     flows = measure(steps)
-    reach = {
-        title: {name: _reach(flow) for name, flow in panel.items()}
-        for title, panel in flows.items()
-    }
+    reach = {title: _reach(panel) for title, panel in flows.items()}
     if out is not None:
         inspect.plot_gradient_flow(flows).savefig(out)
         print(f"Wrote {out}.")
-    print(f"Norm of dL/dh_t {steps - 1} steps before the last, over that at the last:")
+    print(
+        f"Norm of dL/dh_t (or dL/dc_t) {steps - 1} steps before the last, over the first there is:"
+    )
     for title, panel in reach.items():
         print(f"{title}:")
         for name, value in panel.items():
-            print(f"  {name:22} {value:10.3g}   (a factor of {_factor(value, steps)} for a step)")
+            print(f"  {name:26} {value:10.3g}   (a factor of {_factor(value, steps)} for a step)")
     return reach
 
 
-def _reach(flow: inspect.GradientFlow) -> float:
-    norms = flow.by_distance()["l0"]
-    return float(norms[-1] / norms[0])
+def _reach(panel: dict[str, inspect.GradientFlow]) -> dict[str, float]:
+    """What an LSTM hands on is h, through a matrix, and c, through the forget gate alone."""
+    found = {}
+    for name, flow in panel.items():
+        norms = flow.by_distance()["l0"]
+        found[name] = float(norms[-1] / norms[0])
+        if flow.c:
+            norms = flow.by_distance("c")["l0"]
+            found[f"{name}: dL/dc"] = float(norms[-1] / norms[1])  # 0 at the last step
+    return found
 
 
 def _factor(value: float, steps: int) -> str:

@@ -14,7 +14,8 @@ def test_gradient_flow(capsys):
     assert plain["RNN, gain 2"] > 10
     assert clipped["RNN, gain 2"] < 1.5
     assert plain["LSTM, chrono"] > 10 * plain["LSTM, forget bias 0"]
-    assert plain["GRU, chrono"] > 1e-2
+    assert plain["LSTM, chrono: dL/dc"] > 0.1
+    assert plain["GRU, chrono"] > 0.1
     assert "no clipping:" in capsys.readouterr().out
 
 

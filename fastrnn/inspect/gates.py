@@ -22,10 +22,11 @@ Gates = dict[str, RealArray]
 
 # --- the formulas, one for each kind of cell ------------------------------------------------------
 #
-# Each takes a layer of one direction, the parts of the gates that its input gives, x (T, B, I) or
-# token ids (T, B), the states before each step, h (T, B, H), and, of an LSTM, the first c (B, H).
-# As all h are known, the products take all steps at once; only c runs step by step. It returns the
-# gates by name, each (T, B, H), in the layer's dtype: within rounding of what the layer computes.
+# Each takes a layer of one direction; its input, x (T, B, I) or token ids (T, B); the states before
+# each step, h (T, B, H); and, of an LSTM, the first c (B, H), None for zeros. As all h are known,
+# the products take all steps at once, and only c runs step by step. It returns the gates by name,
+# each (T, B, H) in the layer's dtype: what the layer computes, but for rounding. For a new option
+# of a layer: a formula here (or a branch in one), and its name in `CELLS`.
 
 
 def _rnn_gates(layer: Recurrent, x: NDArray[Any], h: RealArray, c: RealArray | None) -> Gates:
@@ -35,8 +36,8 @@ def _rnn_gates(layer: Recurrent, x: NDArray[Any], h: RealArray, c: RealArray | N
 def _lstm_gates(layer: Recurrent, x: NDArray[Any], h: RealArray, c: RealArray | None) -> Gates:
     i, f, g, o = np.split(_inputs(layer, x) + _products(layer, h), 4, axis=-1)
     gates = {"i": _sigmoid(i), "f": _sigmoid(f), "g": np.tanh(g), "o": _sigmoid(o)}
-    cells = np.empty_like(h)
-    now = np.zeros_like(h[:1]) if c is None else c
+    cells = np.empty_like(gates["f"])
+    now = np.zeros(cells.shape[1:], cells.dtype) if c is None else c
     for t in range(len(cells)):
         now = cells[t] = gates["f"][t] * now + gates["i"][t] * gates["g"][t]
     return {**gates, "c": cells}
