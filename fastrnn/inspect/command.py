@@ -14,17 +14,19 @@ from .page import color_text
 __all__ = ["add_arguments", "run"]
 
 DESCRIPTION = """\
-Find the cells of a character model that follow a property of a text, and write a
-page with the text coloured by what they hold."""
+Find the cells of a character model that follow a property of a text, and write
+a page with the text coloured by what they hold."""
 EPILOG = """\
 examples:
-  fastrnn inspect book book.txt                          the best cell for each property
-  fastrnn inspect book book.txt --property quotes        the ten best for one
-  fastrnn inspect book book.txt --cell 17 --layer 0      this one
+  fastrnn inspect book book.txt                       best cell of each property
+  fastrnn inspect book book.txt --property quotes     ten best of one
+  fastrnn inspect book book.txt --cell 17 --layer 0   this one
+
+NAME: {properties}.
 
 Cells are chosen on the first half of the text; scores are of the second half:
 AUC (0.5 is chance) for properties that are true or false, else correlation.
-"""
+""".format(properties=", ".join(PROPERTIES))
 MOST = 10  # cells on the page for one property
 
 
@@ -42,7 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("file", metavar="FILE", help="text in UTF-8")
     add("--out", metavar="PAGE", default="cells.html", help="default: cells.html")
     choice = parser.add_mutually_exclusive_group()
-    choice.add_argument("--property", choices=sorted(PROPERTIES), help="default: all of them")
+    choice.add_argument(
+        "--property", metavar="NAME", choices=PROPERTIES, help="default: all of them"
+    )
     choice.add_argument("--cell", metavar="N", type=int, help="show this cell, search for none")
     add("--layer", metavar="N", type=int, help="only cells of this layer, from 0")
     add("--unknown", metavar="CHAR", help="stands in for characters the model does not know")
