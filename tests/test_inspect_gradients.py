@@ -281,3 +281,9 @@ def test_nothing_to_do():
     assert flow.h["l0"].shape == (0, B)
     assert not any(flow.parameters.values())
     assert inspect.gradient_flow(layer, np.zeros((T, 0, WIDTH))).h["l0"].shape == (T, 0)
+
+
+def test_layers_come_in_order():
+    layer = fastrnn.LSTM(WIDTH, 1, 11, dtype="float64", seed=1)
+    flow = inspect.gradient_flow(layer, inputs()[:2])
+    assert list(flow.h) == list(flow.c) == [f"l{k}" for k in range(11)]

@@ -162,10 +162,9 @@ def gradient_flow(
         gradient = pullback(gradient)
     T, B = found[1].x.shape[:2]
     rows = np.full(B, T) if found[1].lengths is None else found[1].lengths
-    order = sorted(walk.h)
     return GradientFlow(
-        {name: walk.h[name] for name in order},
-        {name: walk.c[name] for name in order if name in walk.c},
+        walk.h,
+        walk.c,
         {name: walk.parameters[name] for name in model.parameters() if name in walk.parameters},
         rows,
     )
@@ -247,11 +246,14 @@ def _part_vjp(
         pullbacks.append(pullback)
     hidden = (*x.shape[:2], part.layer.hidden_size)
     y = np.concatenate(outputs) if outputs else np.zeros(hidden, part.layer.dtype)
+    h, c = np.zeros(x.shape[:2]), np.zeros(x.shape[:2])
+    walk.h[prefix + part.name] = h
+    if part.layer._has_cell_state:
+        walk.c[prefix + part.name] = c
 
     def back(dy: RealArray) -> Any:
         dy = flip(dy, lengths) if part.reverse else dy
-        shape = dy.shape[:2]
-        h, c, dxs = np.zeros(shape), np.zeros(shape), []
+        dxs = []
         dx: Any
         dstate: Any = None
         for t in reversed(range(len(dy))):
@@ -264,9 +266,8 @@ def _part_vjp(
         if lengths is not None:
             past = np.arange(len(dy))[:, np.newaxis] >= lengths
             h[past] = c[past] = 0.0
-        walk.h[prefix + part.name] = flip(h, lengths) if part.reverse else h
-        if part.layer._has_cell_state:
-            walk.c[prefix + part.name] = flip(c, lengths) if part.reverse else c
+        if part.reverse:
+            h[...], c[...] = flip(h, lengths), flip(c, lengths)
         walk.add(prefix, part.layer, part.names)
         if x.dtype.kind in "iu":
             return None
