@@ -517,7 +517,8 @@ class Recurrent(RecurrentArguments):
             recurrent = self._dropout_mask((D, B, self._output_size), self.recurrent_dropout)
 
         def kept(p: float) -> RealArray:
-            return (self._rng.random((T, B, D * self.hidden_size)) < p).astype(self.dtype)
+            shape = (T, B, D * self.hidden_size)
+            return (self._rng.random(shape, np.float32) < p).astype(self.dtype)
 
         zones = [kept(p) if any(self._zoneout) else None for p in self._zoneout]
         return recurrent, zones[0], zones[1] if self._has_cell_state else None

@@ -63,17 +63,16 @@ struct LstmBlocks {
   static constexpr int p_i = 0, p_f = 1, p_o = coupled ? 1 : 2;  // of the peepholes
 };
 
+// c_t, before zoneout, takes the place of gate i of z for the second pass: see for_each_group.
 template <class Real, CellKind kind>
 void general_lstm_forward(const CellForward<Real>& s) {
   constexpr int lanes = Vec<Real>::lanes;
   using At = LstmBlocks<kind>;
-  const Index H = s.hidden;
-  for_each_group(s, group_values(kind, lanes), [&](Index row) {
+  const Index H = s.hidden, group = group_values(kind, lanes);
+  const auto cell = [&](Index row) {
     const CellOptions<Real>& o = *s.options;
-    const Real *const peephole = o.peephole, *const h_prev = s.h_prev[row];
-    const Real *const keep_h = row_of(s.keep_h, row), *const keep_c = row_of(s.keep_c, row);
-    Real *const c_row = s.c[row], *const h_row = s.h[row];
-    Real* const cache = s.cache ? s.cache[row] : nullptr;
+    const Real *const peephole = o.peephole, *const keep_c = row_of(s.keep_c, row);
+    Real *const c_row = s.c[row], *const cache = s.cache ? s.cache[row] : nullptr;
     return [=, &o](auto at, Real* z) {
       const auto pre = [&](int gate, int hole, Vec<Real> c) {
         const Vec<Real> a = load(z + gate * lanes);
@@ -88,36 +87,33 @@ void general_lstm_forward(const CellForward<Real>& s) {
         if (cache) at.set(cache + At::f * H, f.z);
       }
       const Vec<Real> c_new = clipped(o.cell_clip, fma(forget, c_prev, i.y * g.y));
-      const Gate<Real> out(o, o.f, pre(At::o, At::p_o, c_new));
       Vec<Real> c = c_new;
       if (o.zoneout) c = Zoneout<Real>(at, keep_c, o.keep_c).mix(c_prev, c);
+      store(z + At::o * lanes, pre(At::o, At::p_o, c_new));
+      store(z, c_new);
       at.set(c_row, c);
-      if (o.norm.gain_c) {
-        store(z, c_new);
-        store(z + At::o * lanes, out.y);
-      } else {
-        Vec<Real> h = out.y * activate(o.h, c_new);
-        if (o.zoneout) h = Zoneout<Real>(at, keep_h, o.keep_h).mix(at.get(h_prev), h);
-        at.set(h_row, h);
-      }
       if (!cache) return;
       at.set(cache + At::i * H, i.z);
       at.set(cache + At::g * H, g.z);
-      at.set(cache + At::o * H, out.z);
       at.set(cache + At::c * H, c);
     };
-  });
-  if (!s.options->norm.gain_c) return;
-  normalize_cell(s, group_values(kind, lanes));
-  for_each_group(s, group_values(kind, lanes), [&](Index row) {
-    return [&, row](auto at, const Real* z) {
-      const CellOptions<Real>& o = *s.options;
-      Vec<Real> h = load(z + At::o * lanes) * activate(o.h, load(z));
-      if (o.zoneout)
-        h = Zoneout<Real>(at, row_of(s.keep_h, row), o.keep_h).mix(at.get(s.h_prev[row]), h);
-      at.set(s.h[row], h);
+  };
+  const auto output = [&](Index row) {
+    const CellOptions<Real>& o = *s.options;
+    const Real *const h_prev = s.h_prev[row], *const keep_h = row_of(s.keep_h, row);
+    Real *const h_row = s.h[row], *const cache = s.cache ? s.cache[row] : nullptr;
+    return [=, &o](auto at, const Real* z) {
+      const Gate<Real> out(o, o.f, load(z + At::o * lanes));
+      Vec<Real> h = out.y * activate(o.h, load(z));
+      if (o.zoneout) h = Zoneout<Real>(at, keep_h, o.keep_h).mix(at.get(h_prev), h);
+      at.set(h_row, h);
+      if (cache) at.set(cache + At::o * H, out.z);
     };
-  });
+  };
+  if (!s.options->norm.gain_c) return for_each_group(s, group, cell, output);
+  for_each_group(s, group, cell);
+  normalize_cell(s, group);
+  for_each_group(s, group, output);
 }
 
 // LN(c_t), from the cache.

@@ -26,6 +26,12 @@ inline Vec<Real> set_some(Real x, Index count) {
 // add(sum, at, count) is `sum` plus the terms of i = at ... at + lanes - 1, of which those from `count`
 // on do not exist and must count as +0 (count may be 0, at the end of the row).
 constexpr int partial_sums = 16;
+template <class Real>
+inline Real fold(Real (&parts)[partial_sums]) {
+  for (int half = partial_sums / 2; half > 0; half /= 2)
+    for (int i = 0; i < half; ++i) parts[i] += parts[i + half];
+  return parts[0];
+}
 template <class Real, class Add>
 inline __attribute__((always_inline)) Real row_sum(Index n, Add add) {
   constexpr Index lanes = Vec<Real>::lanes;
@@ -42,9 +48,7 @@ inline __attribute__((always_inline)) Real row_sum(Index n, Add add) {
     });
   Real parts[partial_sums];
   unroll<vectors>([&](auto j) { store(parts + j * lanes, sums[j]); });
-  for (int half = partial_sums / 2; half > 0; half /= 2)
-    for (int i = 0; i < half; ++i) parts[i] += parts[i + half];
-  return parts[0];
+  return fold(parts);
 }
 
 template <class Real>
@@ -142,6 +146,30 @@ struct GateRow {
   }
 };
 
+// As row_sum of term(vector, g) of each gate g: gates have partial sums of their own, which keeps more
+// additions under way, and are then added in order.
+template <class Real, class Term>
+inline __attribute__((always_inline)) Real gates_sum(const GateRow<const Real>& from, Index n,
+                                                     Index gates, Term term) {
+  constexpr Index lanes = Vec<Real>::lanes;
+  constexpr int vectors = partial_sums / lanes, most = 4;
+  Vec<Real> sums[most][vectors];
+  for (int g = 0; g < most; ++g) unroll<vectors>([&](auto j) { sums[g][j] = set1(Real(0)); });
+  for (Index at = 0; at < n; at += partial_sums)
+    unroll<vectors>([&](auto j) {
+      const Index first = at + j * lanes, left = n - first, count = left < lanes ? left : lanes;
+      if (left > 0)
+        for (Index g = 0; g < gates; ++g)
+          sums[g][j] = term(sums[g][j], load_some(from.at(first, g), count), count);
+    });
+  Real parts[partial_sums];
+  unroll<vectors>([&](auto j) {
+    for (Index g = 1; g < gates; ++g) sums[0][j] = sums[0][j] + sums[g][j];
+    store(parts + j * lanes, sums[0][j]);
+  });
+  return fold(parts);
+}
+
 template <class Real>
 void normalize(const Normalize<Real>& p) {
   constexpr Index lanes = Vec<Real>::lanes;
@@ -151,19 +179,14 @@ void normalize(const Normalize<Real>& p) {
                                       p.group_values, lanes};
     const GateRow<Real> to = {p.target[row] + p.target_gate * lanes, p.group_units, p.group_values,
                               lanes};
-    const Real sum = row_sum<Real>(p.hidden, [&](Vec<Real> part, Index at, Index count) {
-      for (Index g = 0; g < p.gates; ++g) part = part + load_some(from.at(at, g), count);
-      return part;
-    });
-    const Real mean = sum / count_all;
-    const Real squares = row_sum<Real>(p.hidden, [&](Vec<Real> part, Index at, Index count) {
-      for (Index g = 0; g < p.gates; ++g) {
-        const Vec<Real> centred = load_some(from.at(at, g), count) - set_some(mean, count);
-        part = fma(centred, centred, part);
-      }
-      return part;
-    });
-    const Real scale = Real(1) / std::sqrt(squares / count_all + p.epsilon);
+    const auto plus = [](Vec<Real> sum, Vec<Real> x, Index) { return sum + x; };
+    const Real mean = gates_sum(from, p.hidden, p.gates, plus) / count_all;
+    const auto plus_square = [=](Vec<Real> sum, Vec<Real> x, Index count) {
+      const Vec<Real> centred = x - set_some(mean, count);
+      return fma(centred, centred, sum);
+    };
+    const Real variance = gates_sum(from, p.hidden, p.gates, plus_square) / count_all;
+    const Real scale = Real(1) / std::sqrt(variance + p.epsilon);
     Real* const cache = p.cache ? p.cache[row] : nullptr;
     if (cache) cache[p.scale_at] = scale;
     over_row<Real>(p.hidden, [&](Index at, Index count) {
