@@ -1,0 +1,26 @@
+# cython: language_level=3
+"""The softmax of one row, as `_ctc.pyx` and `_decoding.pyx` need it."""
+
+from libc.math cimport exp, log
+
+ctypedef fused real:
+    float
+    double
+
+
+cdef inline double softmax(const real* x, Py_ssize_t n, double* p) noexcept nogil:
+    """Write p = softmax(x) of n >= 1 values; return log(sum of exp(x)).
+
+    Both in double. They are NaN if a value is NaN or +inf, or all are -inf.
+    """
+    cdef double top = x[0], total = 0.0
+    cdef Py_ssize_t k
+    for k in range(1, n):
+        if x[k] > top:
+            top = x[k]
+    for k in range(n):
+        p[k] = exp(x[k] - top)
+        total += p[k]
+    for k in range(n):
+        p[k] /= total
+    return top + log(total)
