@@ -6,7 +6,7 @@ unsegmented sequence data with recurrent neural networks". A sequence of S label
 blank before, between and after them: 2 S + 1 states. An alignment goes from state to state, one per
 frame: it stays, goes on by one, or by two over a blank between different labels.
 
-The forward pass is that paper's (equations 5 to 8), with logarithms. The backward pass is the chain
+The forward pass is that paper's (section 4.1), with logarithms. The backward pass is the chain
 rule through it: a state hands its share of the loss to the three it may have come from, in
 proportion to their parts in the sum. That gives the occupation of each state (the paper's
 alpha beta / p) by multiplications of numbers from 0 to 1 alone.
@@ -18,7 +18,7 @@ from libc.math cimport INFINITY, NAN, exp, isnan, log
 from libc.stdint cimport int64_t
 from libcpp.vector cimport vector
 
-from fastrnn._softmax cimport real, softmax
+from fastrnn._probability cimport add_logs, real, softmax
 
 import numpy as np
 
@@ -111,13 +111,6 @@ cdef double forward(
             work.alpha[N - 2] = exp(work.before[N - 2] - whole)
         work.before.swap(work.alpha)
     return 0.0 - whole  # never -0.0
-
-
-cdef inline double add_logs(double a, double b) noexcept nogil:
-    """Return log(exp(a) + exp(b)), of which neither is NaN or +inf."""
-    if a < b:
-        a, b = b, a
-    return a if b == -INFINITY else a + log(1.0 + exp(b - a))
 
 
 cdef void frame(

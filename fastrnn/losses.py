@@ -9,7 +9,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _core, _ctc
-from .base import RealArray, check_flag, check_size, integer_array, real_array
+from .base import (
+    RealArray,
+    check_flag,
+    check_lengths,
+    check_size,
+    integer_array,
+    real_array,
+)
 
 __all__ = ["cross_entropy", "ctc_loss", "mse"]
 
@@ -230,7 +237,7 @@ def ctc_loss(
 ) -> tuple[float | RealArray, RealArray]:
     """Negative log-likelihood of label sequences whose alignment to the frames is unknown, in nats.
 
-    Connectionist temporal classification, Graves et al. (2006), equations 3 to 16: the probability
+    Connectionist temporal classification, Graves et al. (2006), sections 3 and 4: the probability
     of a label sequence is the sum over all alignments, one class per frame, that become it when
     repetitions are merged and blanks then taken out; that of an alignment is the product of its
     classes' softmax(logits). d loss / d logits = softmax(logits) - occupation, where the occupation
@@ -290,7 +297,7 @@ def ctc_loss(
     blank = check_size("blank", blank, 0)
     if blank >= C:
         raise IndexError(f"blank: expected a class from 0 to {C - 1}, got {blank}")
-    frames = _lengths("input_lengths", T if input_lengths is None else input_lengths, B, T)
+    frames = check_lengths("input_lengths", T if input_lengths is None else input_lengths, B, T)
     labels, starts, counts = _ctc_targets(labels, target_lengths, B)
     _check_labels(labels, starts, counts, C, blank)
 
@@ -305,32 +312,21 @@ def ctc_loss(
     return math.nan if reduction == "mean" and B == 0 else total, dlogits
 
 
-def _lengths(name: str, lengths: ArrayLike, B: int, most: int) -> NDArray[np.int64]:
-    """Return the lengths (B,) of which each is from 0 to `most`; one number is for all."""
-    array = integer_array(name, lengths)
-    if array.ndim == 0:
-        array = np.full(B, array)
-    if array.shape != (B,):
-        raise ValueError(f"{name}: expected the shape ({B},), got {array.shape}")
-    wrong = np.flatnonzero((array < 0) | (array > most))
-    if wrong.size:
-        raise ValueError(f"{name}: expected 0 to {most}, got {array[wrong[0]]} at index {wrong[0]}")
-    return array
-
-
 def _ctc_targets(
     labels: NDArray[np.int64], target_lengths: ArrayLike | None, B: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Return the labels in one row, and where in it each sequence starts and how many it has."""
     if labels.ndim == 2 and len(labels) == B:
         S = labels.shape[1]
-        counts = _lengths("target_lengths", S if target_lengths is None else target_lengths, B, S)
+        counts = check_lengths(
+            "target_lengths", S if target_lengths is None else target_lengths, B, S
+        )
         return labels.reshape(-1), np.arange(B) * S, counts
     if labels.ndim != 1:
         raise ValueError(f"targets: expected the shape ({B}, S) or (N,), got {labels.shape}")
     if target_lengths is None:
         raise TypeError("target_lengths: needed for targets that are not padded, got None")
-    counts = _lengths("target_lengths", target_lengths, B, labels.size)
+    counts = check_lengths("target_lengths", target_lengths, B, labels.size)
     if counts.sum() != labels.size:
         raise ValueError(
             f"target_lengths: expected the sum {labels.size}, the targets' size, got {counts.sum()}"

@@ -40,7 +40,7 @@ def probability_of_all_alignments(logits, target, blank=0):
 
 
 def loss_by_logaddexp(logits, target, blank=0):
-    """Equations 6 to 8 of Graves et al. (2006) in logarithms, for logits (T, C), state by state."""
+    """Section 4.1 of Graves et al. (2006) in logarithms, for logits (T, C), state by state."""
     spelled = [blank]
     for label in target:
         spelled += [label, blank]
