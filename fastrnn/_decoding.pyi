@@ -7,6 +7,7 @@ Integers = NDArray[np.int64]
 Doubles = NDArray[np.float64]
 Reals = NDArray[np.floating[Any]]
 
+def not_finite(logits: Reals) -> int: ...
 def most_likely(logits: Reals, temperature: float, k: int, p: float) -> NDArray[np.bool_]: ...
 def expand(
     logits: Reals, scores: Doubles, offsets: Integers, width: int, eos: int

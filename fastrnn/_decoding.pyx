@@ -1,9 +1,8 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """The inner loops of `fastrnn.decoding`: which tokens stay, which hypotheses go on.
 
-Logits are float or double and finite, NaN-free and not all -inf in each row that counts, all else
-double: `fastrnn.decoding` checks that. Of equals, what comes first is preferred everywhere: the
-hypothesis of lower index, then the token of lower id.
+Logits are float or double, all else is double. Of equals, what comes first is preferred everywhere:
+the hypothesis of lower index, then the token of lower id.
 """
 
 from libc.math cimport INFINITY
@@ -16,6 +15,22 @@ from libcpp.vector cimport vector
 from fastrnn._probability cimport add_logs, real, softmax
 
 import numpy as np
+
+
+def not_finite(const real[:, ::1] logits):
+    """Return the first row without a softmax (one is NaN or +inf, or all are -inf); -1 for none."""
+    cdef Py_ssize_t r, v
+    cdef real top
+    for r in range(logits.shape[0]):
+        top = -INFINITY
+        for v in range(logits.shape[1]):
+            if not logits[r, v] <= top:  # larger or NaN, which then stays
+                top = logits[r, v]
+                if top != top:
+                    break
+        if not -INFINITY < top < INFINITY:
+            return r
+    return -1
 
 
 # --- sampling -------------------------------------------------------------------------------------

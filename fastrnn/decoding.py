@@ -282,10 +282,12 @@ def _check_logits(logits: ArrayLike, rows: int | None = None, end: int = -1) -> 
 
 
 def _check_finite(logits: RealArray) -> None:
-    best = logits.max(axis=-1, initial=-np.inf)
-    if not np.isfinite(best).all():
-        wrong = best[~np.isfinite(best)][0]
-        raise ValueError(f"logits: expected finite numbers, got a row whose largest is {wrong}")
+    row = _decoding.not_finite(logits)
+    if row >= 0:
+        raise ValueError(
+            "logits: expected finite numbers (or -inf for some classes of a row), "
+            f"got a row with the maximum {logits[row].max()}"
+        )
 
 
 def _negative_log_likelihood(logits: RealArray, targets: Integers) -> RealArray:
