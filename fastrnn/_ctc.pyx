@@ -16,9 +16,11 @@ Everything is double inside; arguments are checked by `fastrnn.losses`.
 
 from libc.math cimport INFINITY, NAN, exp, isnan, log
 from libc.stdint cimport int64_t
+from libc.time cimport clock, clock_t
 from libcpp.vector cimport vector
 
 from fastrnn._probability cimport add_logs, real, softmax
+from fastrnn._signals cimport check_signals
 
 import numpy as np
 
@@ -61,8 +63,10 @@ def ctc_loss(
     cdef const int64_t* target
     cdef const real* x
     cdef real* dx
+    cdef clock_t asked = clock()
     with nogil:
         for b in range(B):
+            check_signals(&asked)
             target = &labels[starts[b]] if counts[b] else NULL
             x = &logits[0, b, 0] if lengths[b] else NULL
             dx = &d_logits[0, b, 0] if lengths[b] else NULL

@@ -7,12 +7,14 @@ the hypothesis of lower index, then the token of lower id.
 
 from libc.math cimport INFINITY
 from libc.stdint cimport int64_t, uint8_t
+from libc.time cimport clock, clock_t
 from libcpp.algorithm cimport make_heap, nth_element, pop_heap
 from libcpp.pair cimport pair
 from libcpp.unordered_map cimport unordered_map
 from libcpp.vector cimport vector
 
 from fastrnn._probability cimport add_logs, real, softmax
+from fastrnn._signals cimport check_signals
 
 import numpy as np
 
@@ -246,10 +248,12 @@ def ctc_prefix_beam_search(
     cdef int64_t[:, ::1] count = counts
     cdef double[:, ::1] score = scores
     cdef Search search
+    cdef clock_t asked = clock()
     with nogil:
         for b in range(B):
             start(search)
             for t in range(lengths[b]):
+                check_signals(&asked)
                 frame(search, &logits[t, b, 0], C, blank, width)
             for n in range(min(n_best, <Py_ssize_t>search.beam.size())):
                 score[b, n] = search.beam[n].total
