@@ -8,7 +8,7 @@ CTEST_FLAGS ?=
 bin := $(VENV)/bin
 pip := $(bin)/python -m pip --disable-pip-version-check
 cpp := $(shell find src tests/cpp benchmarks -name '*.cpp' -o -name '*.h' -o -name '*.hpp' 2>/dev/null)
-sources := pyproject.toml CMakeLists.txt fastrnn/_ragged.pyx $(cpp)
+sources := pyproject.toml CMakeLists.txt $(wildcard fastrnn/*.pxd fastrnn/*.pyx) $(cpp)
 
 .PHONY: help demo test build lint lint-python lint-types lint-cpp format clean
 .DELETE_ON_ERROR:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import losses, optim
+from . import decoding, losses, optim
 from ._core import __version__, get_num_threads
 from ._core import config as config
 from .base import Layer, Parameter
@@ -33,6 +33,7 @@ __all__ = [
     "__version__",
     "check_gradients",
     "config",
+    "decoding",
     "get_num_threads",
     "load",
     "losses",

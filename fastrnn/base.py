@@ -110,6 +110,19 @@ def integer_array(name: str, value: ArrayLike) -> NDArray[np.int64]:
     return array if array.flags.aligned else array.copy()
 
 
+def check_lengths(name: str, lengths: ArrayLike, B: int, most: int) -> NDArray[np.int64]:
+    """Return the lengths (B,), each from 0 to `most`; one number is the length of all."""
+    array = integer_array(name, lengths)
+    if array.ndim == 0:
+        array = np.full(B, array)
+    if array.shape != (B,):
+        raise ValueError(f"{name}: expected the shape ({B},), got {array.shape}")
+    wrong = np.flatnonzero((array < 0) | (array > most))
+    if wrong.size:
+        raise ValueError(f"{name}: expected 0 to {most}, got {array[wrong[0]]} at index {wrong[0]}")
+    return array
+
+
 # Another object after each change of any parameter: who has prepared copies of weights looks here
 # first, and at the versions of its own parameters only if it is another than last time. An object
 # and not a number, as two threads that count at once can arrive at the same number.

@@ -194,15 +194,10 @@ def _sample(arguments: argparse.Namespace) -> int:
         loaded.vocabulary.encode(arguments.prime)
     except ValueError as error:
         raise CommandError(f"--prime: {error}") from None
+    names = ("length", "prime", "temperature", "top_k", "top_p", "seed")
+    options = {name: getattr(arguments, name) for name in names}
     try:
-        characters = text.sample(
-            loaded.model,
-            loaded.vocabulary,
-            arguments.length,
-            prime=arguments.prime,
-            temperature=arguments.temperature,
-            seed=arguments.seed,
-        )
+        characters = text.sample(loaded.model, loaded.vocabulary, **options)
     except ValueError as error:
         raise CommandError(_option(error)) from None
     sys.stdout.write(arguments.prime)
@@ -457,6 +452,8 @@ def _parser() -> argparse.ArgumentParser:
         default=1.0,
         help="below 1 safer, above 1 wilder, 0 always the likeliest (default: 1)",
     )
+    add("--top-k", metavar="N", type=int, help="draw only from the N likeliest characters")
+    add("--top-p", metavar="P", type=float, help="only from the likeliest that have the share P")
     add("--prime", metavar="TEXT", default="", help="text to go on from")
     add("--seed", metavar="N", type=int, help="number that makes the same text again")
 

@@ -8,10 +8,17 @@ from typing import Literal, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _core
-from .base import RealArray, check_size, integer_array, real_array
+from . import _core, _ctc
+from .base import (
+    RealArray,
+    check_flag,
+    check_lengths,
+    check_size,
+    integer_array,
+    real_array,
+)
 
-__all__ = ["cross_entropy", "mse"]
+__all__ = ["cross_entropy", "ctc_loss", "mse"]
 
 Reduction = Literal["mean", "sum", "none"]
 
@@ -196,3 +203,148 @@ def mse(
         return total, error
     error *= 2.0 / max(count, 1)
     return total / count if count else math.nan, error
+
+
+@overload
+def ctc_loss(
+    logits: ArrayLike,
+    targets: ArrayLike,
+    input_lengths: ArrayLike | None = ...,
+    target_lengths: ArrayLike | None = ...,
+    blank: int = ...,
+    reduction: Literal["mean", "sum"] = ...,
+    zero_infinity: bool = ...,
+) -> tuple[float, RealArray]: ...
+@overload
+def ctc_loss(
+    logits: ArrayLike,
+    targets: ArrayLike,
+    input_lengths: ArrayLike | None = ...,
+    target_lengths: ArrayLike | None = ...,
+    blank: int = ...,
+    *,
+    reduction: Literal["none"],
+    zero_infinity: bool = ...,
+) -> tuple[RealArray, RealArray]: ...
+def ctc_loss(
+    logits: ArrayLike,
+    targets: ArrayLike,
+    input_lengths: ArrayLike | None = None,
+    target_lengths: ArrayLike | None = None,
+    blank: int = 0,
+    reduction: Reduction = "mean",
+    zero_infinity: bool = False,
+) -> tuple[float | RealArray, RealArray]:
+    """Negative log-likelihood of label sequences whose alignment to the frames is unknown, in nats.
+
+    Connectionist temporal classification, Graves et al. (2006), sections 3 and 4: the probability
+    of a label sequence is the sum over all alignments, one class per frame, that become it when
+    repetitions are merged and blanks then taken out; that of an alignment is the product of its
+    classes' softmax(logits). d loss / d logits = softmax(logits) - occupation, where the occupation
+    of a class in a frame is the posterior probability that the alignment is there.
+
+    As PyTorch's `ctc_loss` after a `log_softmax`, which is part of this function. Log-probabilities
+    are taken as well, as log_softmax leaves them as they are (numbers that are not normalised are
+    normalised). The gradient is then softmax - occupation, too: with respect to the logits that
+    they come from, so that it must not go back through log_softmax, though it would pass it
+    unchanged. It is also what PyTorch returns as the gradient of its log_probs.
+
+    Parameters
+    ----------
+    logits : array_like of float32 or float64, shape (T, B, C), or (T, C) unbatched
+    targets : array_like of int, shape (B, S), or (sum of target_lengths,), or (S,) unbatched
+        Labels from 0 to C - 1 other than `blank`: one row for each sequence, of which what is past
+        its length is not looked at, or one sequence after the other without padding.
+    input_lengths : array_like of int, shape (B,), or () unbatched, optional
+        Number of frames of each sequence, from 0 to T; all T by default. Frames past them have a
+        gradient of exactly zero.
+    target_lengths : array_like of int, shape (B,), or () unbatched, optional
+        Number of labels of each sequence, from 0; by default all S of padded targets.
+    blank : int, default 0
+    reduction : {"mean", "sum", "none"}
+        Mean over the batch of each loss divided by its number of labels (by 1 if it has none), as
+        in PyTorch; their sum; or nothing.
+    zero_infinity : bool, default False
+        Whether a sequence without any alignment, mostly as it has fewer frames than labels (plus
+        one for each label that is the same as the one before), counts as a loss of zero with a
+        gradient of zeros. Otherwise they are infinite and NaN.
+
+    Returns
+    -------
+    loss : float; for "none" an ndarray of shape (B,), or () unbatched
+    dlogits : ndarray, shape of the logits
+        Gradient of the loss; for "none", of the sum of the losses.
+
+    Raises
+    ------
+    IndexError
+        If a target is no label, or `blank` no class.
+    TypeError, ValueError
+        If a dtype, a shape or a length does not fit.
+    """
+    _check_reduction(reduction)
+    zero_infinity = check_flag("zero_infinity", zero_infinity)
+    scores = real_array("logits", logits)
+    labels = integer_array("targets", targets)
+    shape = scores.shape
+    if len(shape) not in (2, 3) or shape[-1] == 0:
+        raise ValueError(f"logits: expected the shape (T, B, C) or (T, C), got {shape}")
+    if len(shape) == 2:
+        if labels.ndim != 1:
+            raise ValueError(f"targets: expected the shape (S,), got {labels.shape}")
+        scores, labels = scores[:, np.newaxis], labels[np.newaxis]
+    T, B, C = scores.shape
+    blank = check_size("blank", blank, 0)
+    if blank >= C:
+        raise IndexError(f"blank: expected a class from 0 to {C - 1}, got {blank}")
+    frames = check_lengths("input_lengths", T if input_lengths is None else input_lengths, B, T)
+    labels, starts, counts = _ctc_targets(labels, target_lengths, B)
+    _check_labels(labels, starts, counts, C, blank)
+
+    divisors = np.maximum(counts, 1) * max(B, 1) if reduction == "mean" else np.ones(B)
+    losses, dlogits = _ctc.ctc_loss(
+        scores, frames, labels, starts, counts, blank, 1.0 / divisors, zero_infinity
+    )
+    dlogits = dlogits.reshape(shape)
+    if reduction == "none":
+        return losses.astype(scores.dtype).reshape(shape[1:-1]), dlogits
+    total = float((losses / divisors).sum())
+    return math.nan if reduction == "mean" and B == 0 else total, dlogits
+
+
+def _ctc_targets(
+    labels: NDArray[np.int64], target_lengths: ArrayLike | None, B: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return the labels in one row, and where in it each sequence starts and how many it has."""
+    if labels.ndim == 2 and len(labels) == B:
+        S = labels.shape[1]
+        counts = check_lengths(
+            "target_lengths", S if target_lengths is None else target_lengths, B, S
+        )
+        return labels.reshape(-1), np.arange(B) * S, counts
+    if labels.ndim != 1:
+        raise ValueError(f"targets: expected the shape ({B}, S) or (N,), got {labels.shape}")
+    if target_lengths is None:
+        raise TypeError("target_lengths: needed for targets that are not padded, got None")
+    counts = check_lengths("target_lengths", target_lengths, B, labels.size)
+    if counts.sum() != labels.size:
+        raise ValueError(
+            f"target_lengths: expected the sum {labels.size}, the targets' size, got {counts.sum()}"
+        )
+    return labels, np.cumsum(counts) - counts, counts
+
+
+def _check_labels(
+    labels: NDArray[np.int64],
+    starts: NDArray[np.int64],
+    counts: NDArray[np.int64],
+    C: int,
+    blank: int,
+) -> None:
+    wrong = (labels < 0) | (labels >= C) | (labels == blank)
+    for index in np.flatnonzero(wrong):
+        if np.any((starts <= index) & (index < starts + counts)):  # it is no padding
+            raise IndexError(
+                f"targets: expected labels from 0 to {C - 1} other than the blank {blank}, "
+                f"got {labels[index]}"
+            )

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from . import _ragged, optim, serialization
 from .base import Layer, check_number, check_size
 from .data import Streams, split
+from .decoding import Sampler
 from .layers import Linear, Sequential
 from .recurrent import GRU, LSTM, RNN
 from .training import evaluate, train_windows
@@ -273,6 +274,8 @@ def sample(
     *,
     prime: str = "",
     temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
     seed: int | None = None,
 ) -> Iterator[str]:
     """Write text with a model: yields `length` characters one by one, each drawn given all before.
@@ -289,6 +292,11 @@ def sample(
         or after the first character of the vocabulary if it has no line end.
     temperature : float, default 1.0
         The logits are divided by it: below 1 safer, above 1 wilder, 0 always the most probable.
+    top_k : int, optional
+        Only the k most probable characters are drawn.
+    top_p : float, optional
+        Only the most probable characters that together have this probability are drawn, as
+        `fastrnn.decoding.Sampler` says.
     seed : int, optional
         Of the draws; the same seed gives the same text.
 
@@ -300,16 +308,14 @@ def sample(
     Raises
     ------
     ValueError
-        For a negative length, temperature or seed, or a character of `prime` that is outside the
-        vocabulary.
+        For a negative length, temperature or seed, a `top_k` below 1, a `top_p` that is not above
+        0 and at most 1, or a character of `prime` that is outside the vocabulary.
     """
     check_size("length", length, 0)
-    check_number("temperature", temperature, 0.0)
-    if seed is not None:
-        check_size("seed", seed, 0)
+    sampler = Sampler(temperature, top_k, top_p, seed)
     start = "\n" if "\n" in vocabulary else vocabulary.characters[0]
     ids = vocabulary.encode(prime or start)
-    return _continue(model, vocabulary, ids, length, temperature, np.random.default_rng(seed))
+    return _continue(model, vocabulary, ids, length, sampler)
 
 
 def _continue(
@@ -317,18 +323,14 @@ def _continue(
     vocabulary: Vocabulary,
     ids: NDArray[np.int64],
     length: int,
-    temperature: float,
-    rng: np.random.Generator,
+    sampler: Sampler,
 ) -> Iterator[str]:
     logits, state = model(ids[:, np.newaxis])
-    scores = logits[-1, 0]
+    logits = logits[-1]
     for _ in range(length):
-        if temperature > 0:  # Gumbel-max: the largest is distributed as softmax(scores / t)
-            scores = scores + temperature * rng.gumbel(size=len(scores))
-        token = int(np.argmax(scores))
-        yield vocabulary.characters[token]
-        logits, state = model.step(np.array([token]), state)
-        scores = logits[0]
+        tokens = sampler(logits)
+        yield vocabulary.characters[tokens[0]]
+        logits, state = model.step(tokens, state)
 
 
 # --- save and load --------------------------------------------------------------------------------

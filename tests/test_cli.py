@@ -204,6 +204,19 @@ def test_sample_writes_prime_and_length(trained, capsys):
     assert len(outputs[0]) == len("the ") + 30 + len("\n")
 
 
+def test_sample_from_the_likeliest_alone(trained, capsys):
+    folder, _ = trained
+
+    def write(*options):
+        assert cli.main(["sample", str(folder), "--length", "60", "--seed", "3", *options]) == 0
+        return capsys.readouterr().out
+
+    best = write("--temperature", "0")
+    assert write("--top-k", "1") == write("--top-p", "1e-9") == best
+    assert write("--top-k", "99") == write("--top-p", "1") == write() != best
+    assert write("--top-k", "3") != write("--top-p", "0.5")
+
+
 def test_eval_of_the_validation_part_is_what_train_measured(trained, capsys):
     folder, report = trained
     assert cli.main(["eval", str(folder), "good.txt", "--validation", "--json"]) == 0
@@ -293,6 +306,9 @@ def test_version(capsys):
         ("sample MODEL --length -1", "fastrnn sample: --length: expected at least 0, got -1"),
         ("sample MODEL --seed -1", "fastrnn sample: --seed: expected at least 0, got -1"),
         ("sample MODEL --temperature -1", "--temperature: expected at least 0.0, got -1.0"),
+        ("sample MODEL --top-k 0", "fastrnn sample: --top-k: expected at least 1, got 0"),
+        ("sample MODEL --top-p 0", "fastrnn sample: --top-p: expected a number above 0, got 0.0"),
+        ("sample MODEL --top-p 2", "--top-p: expected a number from 0.0 to 1.0, got 2.0"),
         ("sample MODEL --prime é", "--prime: character 'é' (U+00E9) at position 0 is not among"),
         ("eval MODEL missing.txt", "fastrnn eval: missing.txt: No such file or directory"),
         ("eval MODEL empty.txt", "fastrnn eval: empty.txt: the file is empty"),

@@ -206,6 +206,19 @@ def test_sample_draws_from_the_softmax():
         assert abs(counts[character] - draws * share) < 5 * deviation
 
 
+def test_sample_draws_from_the_likeliest_alone():
+    vocabulary = Vocabulary("\nabcdefgh")
+    model = build_model("gru", vocabulary, 5, 1, seed=4)
+    logits = model(vocabulary.encode("\n"))[0][-1]
+    order = [vocabulary.characters[v] for v in np.argsort(-logits)]
+    shares = np.cumsum(np.sort(np.exp(logits))[::-1]) / np.exp(logits).sum()
+    nucleus = 1 + np.count_nonzero(shares < 0.6)
+    assert 1 < nucleus < 9
+    for options, count in (({"top_k": 3}, 3), ({"top_p": 0.6}, nucleus)):
+        drawn = {next(sample(model, vocabulary, 1, seed=seed, **options)) for seed in range(300)}
+        assert drawn == set(order[:count])
+
+
 def test_sample_repeats_with_its_seed_and_has_its_length(trained):
     def write(seed):
         return "".join(sample(trained.model, trained.vocabulary, 200, seed=seed))
@@ -234,6 +247,8 @@ def test_sample_rejects_at_the_call(trained):
         ({"length": 1, "temperature": -0.5}, "temperature"),
         ({"length": 1, "seed": -1}, "seed: expected at least 0, got -1"),
         ({"length": 1, "temperature": math.nan}, "temperature"),
+        ({"length": 1, "top_k": 0}, "top_k: expected at least 1, got 0"),
+        ({"length": 1, "top_p": 1.5}, "top_p: expected a number from 0.0 to 1.0, got 1.5"),
         ({"length": 1, "prime": "caß"}, r"'ß' \(U\+00DF\) at position 2"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -303,6 +303,33 @@ def test_ctrl_c_ends_a_long_call(call, num_threads):
     assert run_interrupted(program) == "interrupted"
 
 
+CTC_INTERRUPTED = """
+    import numpy as np
+    from fastrnn import decoding, losses
+
+    threading.Thread(target=ctrl_c_inside_a_call, daemon=True).start()
+    try:
+        {call}
+    except KeyboardInterrupt:
+        assert losses.ctc_loss(np.zeros((2, 1, 2)), [[1]], reduction="sum")[0] > 0
+        print("interrupted")
+    else:
+        print("finished")
+"""
+
+
+@posix
+@pytest.mark.parametrize(
+    "call",
+    [
+        "losses.ctc_loss(np.zeros((2000, 5000, 2)), np.ones((5000, 500), int))",
+        "decoding.ctc_prefix_beam_search(np.zeros((100_000, 1, 50)), beam_width=1000)",
+    ],
+)
+def test_ctrl_c_ends_a_long_ctc_call(call):
+    assert run_interrupted(CTC_INTERRUPTED.format(call=call)) == "interrupted"
+
+
 @posix
 def test_signal_handler_may_use_layers(set_num_threads):
     """A handler runs in the middle of a long call, in its thread, and may call layers itself."""
