@@ -146,59 +146,76 @@ struct GateRow {
   }
 };
 
-// As row_sum of term(vector, g) of each gate g: gates have partial sums of their own, which keeps more
-// additions under way, and are then added in order.
-template <class Real, class Term>
+// As row_sum of term(sum, vector, count) over all gates: each has partial sums of its own, which keeps
+// more additions under way, and they are then added in order.
+template <int gates, class Real, class Term>
 inline __attribute__((always_inline)) Real gates_sum(const GateRow<const Real>& from, Index n,
-                                                     Index gates, Term term) {
+                                                     Term term) {
   constexpr Index lanes = Vec<Real>::lanes;
-  constexpr int vectors = partial_sums / lanes, most = 4;
-  Vec<Real> sums[most][vectors];
-  for (int g = 0; g < most; ++g) unroll<vectors>([&](auto j) { sums[g][j] = set1(Real(0)); });
-  for (Index at = 0; at < n; at += partial_sums)
-    unroll<vectors>([&](auto j) {
-      const Index first = at + j * lanes, left = n - first, count = left < lanes ? left : lanes;
-      if (left > 0)
-        for (Index g = 0; g < gates; ++g)
-          sums[g][j] = term(sums[g][j], load_some(from.at(first, g), count), count);
-    });
+  constexpr int vectors = partial_sums / lanes;
+  Vec<Real> sums[gates][vectors];
+  const auto add = [&](Index at, Index count, auto j) {
+    unroll<gates>(
+        [&](auto g) { sums[g][j] = term(sums[g][j], load_some(from.at(at, g), count), count); });
+  };
+  unroll<gates>([&](auto g) { unroll<vectors>([&](auto j) { sums[g][j] = set1(Real(0)); }); });
+  Index at = 0;
+  for (; at + partial_sums <= n; at += partial_sums)
+    unroll<vectors>([&](auto j) { add(at + j * lanes, lanes, j); });
+  unroll<vectors>([&](auto j) {
+    const Index first = at + j * lanes, left = n - first;
+    if (left > 0) add(first, left < lanes ? left : lanes, j);
+  });
   Real parts[partial_sums];
   unroll<vectors>([&](auto j) {
-    for (Index g = 1; g < gates; ++g) sums[0][j] = sums[0][j] + sums[g][j];
+    for (int g = 1; g < gates; ++g) sums[0][j] = sums[0][j] + sums[g][j];
     store(parts + j * lanes, sums[0][j]);
   });
   return fold(parts);
 }
 
-template <class Real>
-void normalize(const Normalize<Real>& p) {
+template <int gates, class Real>
+void normalize_gates(const Normalize<Real>& p) {
   constexpr Index lanes = Vec<Real>::lanes;
-  const Real count_all = static_cast<Real>(p.hidden * p.gates);
+  const Real count_all = static_cast<Real>(p.hidden * gates);
   for (Index row = 0; row < p.rows; ++row) {
     const GateRow<const Real> from = {p.source[row] + p.source_gate * lanes, p.group_units,
                                       p.group_values, lanes};
     const GateRow<Real> to = {p.target[row] + p.target_gate * lanes, p.group_units, p.group_values,
                               lanes};
     const auto plus = [](Vec<Real> sum, Vec<Real> x, Index) { return sum + x; };
-    const Real mean = gates_sum(from, p.hidden, p.gates, plus) / count_all;
+    const Real mean = gates_sum<gates>(from, p.hidden, plus) / count_all;
     const auto plus_square = [=](Vec<Real> sum, Vec<Real> x, Index count) {
       const Vec<Real> centred = x - set_some(mean, count);
       return fma(centred, centred, sum);
     };
-    const Real variance = gates_sum(from, p.hidden, p.gates, plus_square) / count_all;
+    const Real variance = gates_sum<gates>(from, p.hidden, plus_square) / count_all;
     const Real scale = Real(1) / std::sqrt(variance + p.epsilon);
     Real* const cache = p.cache ? p.cache[row] : nullptr;
     if (cache) cache[p.scale_at] = scale;
-    over_row<Real>(p.hidden, [&](Index at, Index count) {
-      for (Index g = 0; g < p.gates; ++g) {
-        const Index unit = g * p.hidden + at;
+    const Real *const gain = p.gain, *const bias = p.bias;
+    const Index hidden = p.hidden, values_at = p.values_at;
+    const bool add = p.add;
+    over_row<Real>(hidden, [=](Index at, Index count) {
+      unroll<gates>([&](auto g) {
+        const Index unit = g * hidden + at;
         const Vec<Real> normal = (load_some(from.at(at, g), count) - set1(mean)) * set1(scale);
-        if (cache) store_some(cache + p.values_at + unit, normal, count);
-        Vec<Real> shift = p.bias ? load_some(p.bias + unit, count) : set1(Real(0));
-        if (p.add) shift = shift + load_some(static_cast<const Real*>(to.at(at, g)), count);
-        store_some(to.at(at, g), fma(normal, load_some(p.gain + unit, count), shift), count);
-      }
+        if (cache) store_some(cache + values_at + unit, normal, count);
+        Vec<Real> shift = bias ? load_some(bias + unit, count) : set1(Real(0));
+        if (add) shift = shift + load_some(static_cast<const Real*>(to.at(at, g)), count);
+        store_some(to.at(at, g), fma(normal, load_some(gain + unit, count), shift), count);
+      });
     });
+  }
+}
+
+template <class Real>
+void normalize(const Normalize<Real>& p) {
+  switch (p.gates) {
+    case 1: return normalize_gates<1>(p);
+    case 2: return normalize_gates<2>(p);
+    case 3: return normalize_gates<3>(p);
+    default: return normalize_gates<4>(p);
   }
 }
 
