@@ -131,7 +131,7 @@ def recurrent_orthogonal_(
     _check_recurrent(layer, Recurrent)
     gain, rng = check_number("gain", gain, -np.inf), np.random.default_rng(seed)
     for weight in _named(layer, "weight_hh"):
-        rows, columns = weight.shape
+        rows, columns = _check_matrix(weight)
         gates = range(rows // layer.hidden_size)
         blocks = [_orthogonal(layer.hidden_size, columns, rng) for _ in gates]
         _fill(weight, gain * np.concatenate(blocks))

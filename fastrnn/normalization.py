@@ -25,6 +25,8 @@ from .pooling import check_lengths, real_steps
 
 __all__ = ["BatchNorm", "LayerNorm"]
 
+Mask = NDArray[np.bool_]
+
 
 class LayerNorm(Layer):
     """Each vector to mean 0 and variance 1 over its features, then scaled and shifted.
@@ -240,7 +242,7 @@ class BatchNorm(Layer):
             Steps of each row, 0 <= length <= T. Past a row's end y is zero, whatever x is there.
         """
         array, real = self._input(x, lengths)
-        rows = array[real]
+        rows = _rows(array, real)
         if self.running_mean is None or self.running_var is None:
             mean, var = _moments(rows)
         else:
@@ -256,7 +258,7 @@ class BatchNorm(Layer):
         is no variance then. The pullback refers to the weights: changed ones are a RuntimeError.
         """
         array, real = self._input(x, lengths)
-        rows, shape = array[real], array.shape
+        rows, shape = _rows(array, real), array.shape
         if len(rows) < 2:
             raise ValueError(f"x: expected at least two real steps to train with, got {len(rows)}")
         mean, var = _moments(rows)
@@ -267,7 +269,7 @@ class BatchNorm(Layer):
         version = 0 if weight is None else weight.version
 
         def pullback(dy: ArrayLike) -> RealArray:
-            d_rows = check_gradient(dy, shape, self.dtype)[real]
+            d_rows = _rows(check_gradient(dy, shape, self.dtype), real)
             d_normal = d_rows
             if weight is not None and bias is not None:
                 check_unchanged(weight, version)
@@ -282,16 +284,14 @@ class BatchNorm(Layer):
 
         return _spread(self._affine(normal), shape, real), pullback
 
-    def _input(
-        self, x: ArrayLike, lengths: ArrayLike | None
-    ) -> tuple[RealArray, NDArray[np.bool_]]:
-        """Return x and the mask of its real steps, of the shape of its leading axes."""
+    def _input(self, x: ArrayLike, lengths: ArrayLike | None) -> tuple[RealArray, Mask | None]:
+        """Return x and the mask of its real steps, of its leading axes; None if all are real."""
         array = real_array("x", x, self.dtype)
         features = self.num_features
         if array.ndim == 0 or array.shape[-1] != features:
             raise ValueError(f"x: expected the shape (..., {features}), got {array.shape}")
         if lengths is None:
-            return array, np.ones(array.shape[:-1], np.bool_)
+            return array, None
         if array.ndim != 3:
             axes = "B, T" if self.batch_first else "T, B"
             raise ValueError(
@@ -307,7 +307,7 @@ class BatchNorm(Layer):
 
     def _affine(self, normal: RealArray) -> RealArray:
         if self.weight is None or self.bias is None:
-            return normal
+            return normal.copy()  # the pullback keeps the other
         return normal * self.weight._array + self.bias._array
 
     def _track(self, mean: RealArray, var: RealArray) -> None:
@@ -322,8 +322,8 @@ class BatchNorm(Layer):
 
 
 def _mean(rows: RealArray) -> RealArray:
-    mean: RealArray = rows.mean(axis=0, dtype=np.float64).astype(rows.dtype)
-    return mean
+    total: RealArray = rows.sum(axis=0, dtype=np.float64)
+    return (total / max(len(rows), 1)).astype(rows.dtype)
 
 
 def _moments(rows: RealArray) -> tuple[RealArray, RealArray]:
@@ -336,9 +336,14 @@ def _add(parameter: Parameter, gradients: RealArray) -> None:
     parameter.ensure_grad()[...] += gradients.sum(axis=0, dtype=np.float64).astype(gradients.dtype)
 
 
-def _spread(rows: RealArray, shape: tuple[int, ...], real: NDArray[np.bool_]) -> RealArray:
-    """Return an array of `shape` with `rows` where `real` is True, and zeros elsewhere."""
-    if real.all():
+def _rows(array: RealArray, real: Mask | None) -> RealArray:
+    """Return the vectors of the real steps, shape (N, F)."""
+    return array.reshape(-1, array.shape[-1]) if real is None else array[real]
+
+
+def _spread(rows: RealArray, shape: tuple[int, ...], real: Mask | None) -> RealArray:
+    """Return an array of `shape` with `rows` at the real steps, and zeros at the others."""
+    if real is None:
         return rows.reshape(shape)
     out = np.zeros(shape, rows.dtype)
     out[real] = rows

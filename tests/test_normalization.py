@@ -245,6 +245,24 @@ def test_batch_norm_running_statistics_are_saved_and_not_trained():
     assert not np.array_equal(BatchNorm(3, dtype="float64")(x), other(x))
 
 
+def test_batch_norm_pullback_owns_what_it_needs():
+    x, dy = normal(6, 3), normal(6, 3, seed=1)
+    for affine in (True, False):
+        layer = BatchNorm(3, affine=affine, dtype="float64")
+        want = layer.vjp(x)[1](dy)
+        given_x = x.copy()
+        y, pullback = layer.vjp(given_x)
+        y[:] = given_x[:] = 0.0
+        assert np.array_equal(pullback(dy), want)
+
+
+def test_batch_norm_of_no_steps_is_empty_or_zero():
+    for track in (True, False):
+        layer = BatchNorm(3, track_running_stats=track)
+        assert layer(np.zeros((0, 3), np.float32)).shape == (0, 3)
+        assert not layer(np.ones((4, 2, 3), np.float32), [0, 0]).any()
+
+
 def test_batch_norm_refuses():
     layer = BatchNorm(3)
     x = np.zeros((4, 2, 3), np.float32)
