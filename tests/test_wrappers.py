@@ -196,6 +196,19 @@ def test_the_state_of_wrapped_layers_is_carried_on():
     assert np.array_equal(np.stack(steps), y)
 
 
+def test_checkpoints_reach_wrapped_layers():
+    model, x, dy = deep_model(), normal(6, 2, 3), normal(6, 2, 4, seed=1)
+    results = []
+    for every in (None, 2):
+        model.zero_grad()
+        (y, _), pullback = model.vjp(x, checkpoint_every=every)
+        gradients = [p.grad for p in model.parameters().values() if p.requires_grad]
+        results.append([y, pullback(dy)[0], *gradients])
+    assert all(map(np.array_equal, *results))
+    with pytest.raises(ValueError, match="checkpoint_every: expected at least 1"):
+        model.vjp(x, checkpoint_every=0)
+
+
 # VariationalDropout
 
 
