@@ -164,15 +164,17 @@ def forget_bias_(layer: LSTM, value: float = 1.0) -> LSTM:
 
     Gers, Schmidhuber & Cummins (2000), "Learning to forget"; Jozefowicz, Zaremba & Sutskever
     (2015), "An empirical exploration of recurrent network architectures", find 1 good. `value`
-    goes to bias_ih and zero to bias_hh, as the two are added; the other gates' stay. Returns the
-    layer; ValueError if it has no biases.
+    goes to bias_ih and zero to bias_hh, as the two are added; the other gates' stay. Where the
+    gates are coupled, f = 1 - i, -value goes to i. Returns the layer; ValueError if it has no
+    biases.
     """
     _check_recurrent(layer, LSTM)
     if not layer.bias:
         raise ValueError("layer: expected an LSTM with biases, got one without")
     value = check_number("value", value, -np.inf)
-    rows = slice(layer.hidden_size, 2 * layer.hidden_size)  # gates are in the order i, f, g, o
-    for prefix, number in (("bias_ih", value), ("bias_hh", 0.0)):
+    first = 0 if layer.coupled else layer.hidden_size  # gates are in the order i, f, g, o
+    rows = slice(first, first + layer.hidden_size)
+    for prefix, number in (("bias_ih", -value if layer.coupled else value), ("bias_hh", 0.0)):
         for bias in _named(layer, prefix):
             values = bias.data.copy()
             values[rows] = number

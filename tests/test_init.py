@@ -5,7 +5,7 @@ import pytest
 
 from fastrnn import init
 from fastrnn.base import Parameter
-from fastrnn.recurrent import GRU, LSTM, RNN
+from fastrnn.recurrent import GRU, LSTM, RNN, IndRNN
 
 MATRIX = (60, 80)
 
@@ -121,6 +121,21 @@ def test_forget_bias():
         assert np.array_equal(weight.data, want)
 
 
+def test_forget_bias_of_coupled_gates_is_that_of_the_input_gate():
+    layer = init.forget_bias_(LSTM(3, 4, coupled=True, seed=1), 1.5)
+    assert (layer.parameters()["bias_ih_l0"].data[:4] == -1.5).all()
+    assert not layer.parameters()["bias_hh_l0"].data[:4].any()
+    init.forget_bias_(layer, 50.0)
+    c = np.ones((1, 2, 4), np.float32)
+    assert np.array_equal(layer(np.zeros((9, 2, 3), np.float32), (0 * c, c))[1][1], c)
+
+
+def test_recurrent_orthogonal_with_projection_has_orthonormal_columns():
+    layer = init.recurrent_orthogonal_(LSTM(3, 7, proj_size=4, dtype="float64"), seed=1)
+    for block in layer.parameters()["weight_hh_l0"].data.reshape(4, 7, 4):
+        assert np.abs(block.T @ block - np.eye(4)).max() < 1e-14
+
+
 def test_a_layer_notices_its_new_weights():
     layer, x = LSTM(3, 4, seed=1), np.ones((2, 1, 3), np.float32)
     before = layer(x)[0]
@@ -139,6 +154,7 @@ def test_a_layer_notices_its_new_weights():
         (lambda: init.constant_(parameter(3), "1"), TypeError, "val: expected a number"),
         (lambda: init.irnn_(RNN(3, 4)), ValueError, "layer: expected the nonlinearity 'relu'"),
         (lambda: init.irnn_(GRU(3, 4)), TypeError, "layer: expected an RNN, got GRU"),
+        (lambda: init.recurrent_orthogonal_(IndRNN(3, 4)), ValueError, "expected a matrix"),
         (lambda: init.forget_bias_(GRU(3, 4)), TypeError, "layer: expected an LSTM, got GRU"),
         (lambda: init.forget_bias_(LSTM(3, 4, bias=False)), ValueError, "an LSTM with biases"),
         (lambda: init.recurrent_orthogonal_(parameter(3)), TypeError, "got Parameter"),
