@@ -23,22 +23,13 @@ from fastrnn.normalization import BatchNorm, LayerNorm
 from fastrnn.pooling import LastStep, MaxPooling, MeanPooling
 from fastrnn.recurrent import AUGRU, GRU, LSTM, RNN, IndRNN
 from fastrnn.wrappers import Highway, Residual
+from layer_checks import assert_close, normal
 from reference import central_difference
 
 DTYPES = ["float32", "float64"]
 LEADING = [(), (0,), (1,), (7,), (3, 4), (0, 4), (3, 0), (2, 3, 2)]
 # Largest error allowed to sums of up to some tens of products, relative to the largest result.
 TOLERANCE = {"float32": 1e-5, "float64": 1e-13}
-
-
-def normal(*shape, seed=0, dtype="float64"):
-    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
-
-
-def assert_close(got, want, tolerance):
-    assert got.shape == want.shape
-    if want.size:
-        assert np.abs(got - want).max() <= tolerance * max(1.0, np.abs(want).max())
 
 
 def parameter_gradient(parameter, function):
