@@ -2,39 +2,53 @@
 
 from __future__ import annotations
 
-from . import decoding, losses, optim
+from . import decoding, init, losses, optim
 from ._core import __version__, get_num_threads
 from ._core import config as config
+from .activations import ReLU, Sigmoid, Tanh
 from .base import Layer, Parameter
 from .cells import Cell
 from .gradcheck import check_gradients
-from .layers import Dropout, Embedding, Linear, Sequential
+from .layers import Dropout, Embedding, Linear, Sequential, VariationalDropout
 from .loop import RecurrentLoop
-from .normalization import LayerNorm
+from .normalization import BatchNorm, LayerNorm
+from .pooling import LastStep, MaxPooling, MeanPooling
 from .recurrent import AUGRU, GRU, LSTM, RNN, IndRNN
 from .serialization import load, save
 from .threads import set_num_threads, show_config
+from .wrappers import Highway, Residual
 
 __all__ = [
     "AUGRU",
     "GRU",
     "LSTM",
     "RNN",
+    "BatchNorm",
     "Cell",
     "Dropout",
     "Embedding",
+    "Highway",
     "IndRNN",
+    "LastStep",
     "Layer",
     "LayerNorm",
     "Linear",
+    "MaxPooling",
+    "MeanPooling",
     "Parameter",
+    "ReLU",
     "RecurrentLoop",
+    "Residual",
     "Sequential",
+    "Sigmoid",
+    "Tanh",
+    "VariationalDropout",
     "__version__",
     "check_gradients",
     "config",
     "decoding",
     "get_num_threads",
+    "init",
     "load",
     "losses",
     "optim",

@@ -261,11 +261,17 @@ class Layer:
     ``layer(x, state=None, lengths=None) -> (y, state)``, ``layer.vjp(x, state=None, lengths=None)
     -> ((y, state), pullback)`` and ``pullback(dy, dstate=None) -> (dx, dstate0)``.
 
+    Other layers that look at more than one step take ``lengths`` by that name (`uses_lengths` is
+    True). Those that make one vector of a sequence say so by `pools_time`: behind them there are
+    no steps any more.
+
     A subclass fills ``self._parameters`` in its constructor and defines `__call__`, `vjp`,
     `config` and `parameter_shapes`.
     """
 
     recurrent: bool = False
+    uses_lengths: bool = False
+    pools_time: bool = False
     _plain_arguments: ClassVar[tuple[str, ...]] = ()  # shown without their names by repr
 
     _parameters: dict[str, Parameter]

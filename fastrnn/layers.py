@@ -1,4 +1,4 @@
-"""Layers around the recurrent ones: `Embedding`, `Linear`, `Dropout`, and `Sequential`."""
+"""Layers around the recurrent ones: `Embedding`, `Linear`, dropout, and `Sequential`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from . import _core
+from . import _core, nesting
+from .activations import ReLU, Sigmoid, Tanh
 from .base import (
     Layer,
     Parameter,
@@ -22,10 +23,11 @@ from .base import (
     integer_array,
     real_array,
 )
-from .normalization import LayerNorm
+from .normalization import BatchNorm, LayerNorm
+from .pooling import LastStep, MaxPooling, MeanPooling
 from .recurrent import AUGRU, GRU, LSTM, RNN, IndRNN
 
-__all__ = ["Dropout", "Embedding", "Linear", "Sequential"]
+__all__ = ["Dropout", "Embedding", "Linear", "Sequential", "VariationalDropout"]
 
 Seed = int | np.random.Generator | None
 
@@ -272,13 +274,53 @@ class Dropout(Layer):
         """Return x with elements dropped, and the pullback that drops the same ones of dy."""
         array = real_array("x", x)
         scale = 0.0 if self.p == 1.0 else 1.0 / (1.0 - self.p)
-        kept = self._rng.random(array.shape, np.float32) >= self.p
+        kept = self._rng.random(self._mask_shape(array.shape), np.float32) >= self.p
         factors = np.multiply(kept, scale, dtype=array.dtype)
 
         def pullback(dy: ArrayLike) -> RealArray:
-            return check_gradient(dy, factors.shape, factors.dtype) * factors
+            return check_gradient(dy, array.shape, factors.dtype) * factors
 
         return array * factors, pullback
+
+    def _mask_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return shape
+
+
+class VariationalDropout(Dropout):
+    """Dropout with one mask for all steps of a sequence; in `vjp` only.
+
+    Gal & Ghahramani (2016), "A theoretically grounded application of dropout in recurrent neural
+    networks", of the inputs and outputs of recurrent layers. (The same mask at each step also
+    between one step and the next is a matter of the recurrent layer.)
+
+    Parameters
+    ----------
+    p : float, default 0.5
+        Probability, from 0 to 1.
+    batch_first : bool, default False
+        Whether x is (B, T, F) instead of (T, B, F). One sequence is (T, F) either way.
+    seed : int or numpy.random.Generator, optional
+        Of the choice of elements.
+    """
+
+    def __init__(self, p: float = 0.5, batch_first: bool = False, *, seed: Seed = None) -> None:
+        super().__init__(p, seed)
+        self.batch_first = check_flag("batch_first", batch_first)
+
+    def config(self) -> dict[str, Any]:
+        """Return the constructor's arguments (without the seed)."""
+        return {"p": self.p, "batch_first": self.batch_first}
+
+    def extra_repr(self) -> str:
+        """Return what `repr` shows between the parentheses."""
+        return f"p={self.p}" + (", batch_first=True" if self.batch_first else "")
+
+    def _mask_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        if len(shape) not in (2, 3):
+            axes = "B, T" if self.batch_first else "T, B"
+            raise ValueError(f"x: expected the shape ({axes}, F) or (T, F), got {shape}")
+        time = 1 if self.batch_first and len(shape) == 3 else 0
+        return (*shape[:time], 1, *shape[time + 1 :])
 
 
 class Sequential(Layer):
@@ -286,7 +328,8 @@ class Sequential(Layer):
 
     With a recurrent layer among them the model is recurrent itself (`recurrent` is True): it takes
     and returns a state, a tuple with one entry for each recurrent layer in order, where None means
-    zeros. `lengths` go to every recurrent layer.
+    zeros. `lengths` go to every recurrent layer and every other that uses them (`uses_lengths`), up
+    to the first that pools over time.
 
     Parameters
     ----------
@@ -311,6 +354,8 @@ class Sequential(Layer):
         self._layers = layers
         self._num_states = sum(layer.recurrent for layer in layers)
         self.recurrent = self._num_states > 0
+        self.uses_lengths = any(layer.uses_lengths for layer in layers)
+        self.pools_time = any(layer.pools_time for layer in layers)
 
     @overload
     def __getitem__(self, index: int) -> Layer: ...
@@ -356,11 +401,11 @@ class Sequential(Layer):
         states = iter(self._states("state", state, lengths))
         last = []
         for layer in self._layers:
+            x, state = nesting.call(layer, x, next(states) if layer.recurrent else None, lengths)
             if layer.recurrent:
-                x, state = layer(x, next(states), lengths)
                 last.append(state)
-            else:
-                x = layer(x)
+            if layer.pools_time:
+                lengths = None
         return (x, tuple(last)) if self.recurrent else x
 
     def step(self, x: ArrayLike, state: Any = None) -> Any:
@@ -368,11 +413,9 @@ class Sequential(Layer):
         states = iter(self._states("state", state, None))
         last = []
         for layer in self._layers:
+            x, state = nesting.step(layer, x, next(states) if layer.recurrent else None)
             if layer.recurrent:
-                x, state = layer.step(x, next(states))  # type: ignore[attr-defined]
                 last.append(state)
-            else:
-                x = layer(x)
         return (x, tuple(last)) if self.recurrent else x
 
     def vjp(
@@ -391,31 +434,30 @@ class Sequential(Layer):
         last = []
         pullbacks: list[Callable[..., Any]] = []
         for layer in self._layers:
-            if layer.recurrent:
-                (x, state), pullback = layer.vjp(x, next(states), lengths, checkpoint_every)
-                last.append(state)
-            else:
-                x, pullback = layer.vjp(x)
+            before = next(states) if layer.recurrent else None
+            (x, state), pullback = nesting.vjp(layer, x, before, lengths, checkpoint_every)
             pullbacks.append(pullback)
+            if layer.recurrent:
+                last.append(state)
+            if layer.pools_time:
+                lengths = None
 
         def back(dy: ArrayLike, dstate: Any = None) -> Any:
             dstates = list(self._states("dstate", dstate, None))
             first: list[Any] = []
             gradient: Any = dy
             for layer, pullback in zip(reversed(self._layers), reversed(pullbacks), strict=True):
+                after = dstates.pop() if layer.recurrent else None
+                gradient, dstate0 = pullback(gradient, after)
                 if layer.recurrent:
-                    gradient, dstate0 = pullback(gradient, dstates.pop())
                     first.append(dstate0)
-                else:
-                    gradient = pullback(gradient)
             return (gradient, tuple(reversed(first))) if self.recurrent else gradient
 
         return ((x, tuple(last)) if self.recurrent else x), back
 
     def _states(self, name: str, state: Any, lengths: ArrayLike | None) -> Sequence[Any]:
         """Return one state for each recurrent layer."""
-        if not self.recurrent and (state is not None or lengths is not None):
-            raise TypeError(f"{name} and lengths: expected None, the model has no recurrent layer")
+        nesting.check_extras(self, name, state, lengths)
         if state is None:
             return (None,) * self._num_states
         if not isinstance(state, (tuple, list)):
@@ -438,16 +480,11 @@ class Sequential(Layer):
 LAYER_CLASSES: dict[str, type[Layer]] = {
     layer_class.__name__: layer_class
     for layer_class in (
-        RNN,
-        LSTM,
-        GRU,
-        IndRNN,
-        AUGRU,
-        Embedding,
-        Linear,
-        LayerNorm,
-        Dropout,
-        Sequential,
+        *(RNN, LSTM, GRU, IndRNN, AUGRU),
+        *(Embedding, Linear, Sequential),
+        *(Dropout, VariationalDropout, LayerNorm, BatchNorm),
+        *(LastStep, MeanPooling, MaxPooling),
+        *(Tanh, Sigmoid, ReLU),
     )
 }
 

@@ -8,33 +8,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fastrnn.activations import ReLU, Sigmoid, Tanh
 from fastrnn.layers import (
     LAYER_CLASSES,
     Dropout,
     Embedding,
-    LayerNorm,
     Linear,
     Sequential,
+    VariationalDropout,
     build_layer,
     describe_layer,
 )
+from fastrnn.normalization import BatchNorm, LayerNorm
+from fastrnn.pooling import LastStep, MaxPooling, MeanPooling
 from fastrnn.recurrent import AUGRU, GRU, LSTM, RNN, IndRNN
+from fastrnn.wrappers import Highway, Residual
+from layer_checks import assert_close, normal
 from reference import central_difference
 
 DTYPES = ["float32", "float64"]
 LEADING = [(), (0,), (1,), (7,), (3, 4), (0, 4), (3, 0), (2, 3, 2)]
 # Largest error allowed to sums of up to some tens of products, relative to the largest result.
 TOLERANCE = {"float32": 1e-5, "float64": 1e-13}
-
-
-def normal(*shape, seed=0, dtype="float64"):
-    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
-
-
-def assert_close(got, want, tolerance):
-    assert got.shape == want.shape
-    if want.size:
-        assert np.abs(got - want).max() <= tolerance * max(1.0, np.abs(want).max())
 
 
 def parameter_gradient(parameter, function):
@@ -73,6 +68,12 @@ def layers_of_all_kinds(dtype="float64"):
         GRU(3, 4, activations=("sigmoid", "softsign"), go_backwards=True, dtype=dtype),
         GRU(3, 4, layer_norm=True, bidirectional=True, dtype=dtype),
         AUGRU(3, 4, reset_after=False, clip=3.0, dtype=dtype, seed=8),
+        BatchNorm(5, momentum=None, dtype=dtype),
+        BatchNorm(5, affine=False, track_running_stats=False, batch_first=True, dtype=dtype),
+        VariationalDropout(0.25, batch_first=True),
+        *(LastStep(), MeanPooling(batch_first=True), MaxPooling(), Tanh(), Sigmoid(), ReLU()),
+        Residual(Sequential(Linear(3, 2, dtype=dtype), LSTM(2, 3, dtype=dtype))),
+        Highway(Residual(GRU(3, 3, dtype=dtype)), 3, -1.0, dtype=dtype, seed=7),
     ]
 
 

@@ -244,13 +244,13 @@ struct LayerNormBackward {
   const Real *x, *weight, *mean, *rstd, *d_y;
   Real* d_x;
 };
-// d_weight[m] += sum over the rows of d_y * (x - mean) * rstd for m in [begin, end), by fma from zero,
-// added once.
+// For columns m in [begin, end) d_weight[m] += sum over the rows of d_y * (x - mean) * rstd, by fma, and
+// d_bias[m] += sum of d_y, from zero, added once. Each may be null.
 template <class Real>
 struct LayerNormColumns {
   Index rows, features, begin, end;
   const Real *x, *d_y, *mean, *rstd;
-  Real* d_weight;
+  Real *d_weight, *d_bias;
 };
 
 template <class Real>

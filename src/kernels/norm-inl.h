@@ -122,18 +122,40 @@ void layer_norm_backward(const LayerNormBackward<Real>& p) {
   }
 }
 
+// Four vectors of columns at a time, all there is of some cache lines: rows a power of two apart share
+// the sets of a cache, so that a line would be gone before it was read again.
+template <class Real, bool Whole>
+inline void layer_norm_columns_at(const LayerNormColumns<Real>& p, Index at) {
+  constexpr Index lanes = Vec<Real>::lanes;
+  constexpr int vectors = 4;
+  const auto count = [&](Index j) { return Whole ? lanes : p.end - at - j * lanes; };
+  Vec<Real> weight[vectors], bias[vectors];
+  unroll<vectors>([&](auto j) { weight[j] = bias[j] = set1(Real(0)); });
+  for (Index row = 0; row < p.rows; ++row) {
+    const Real *x = p.x + row * p.features + at, *d_y = p.d_y + row * p.features + at;
+    const Vec<Real> mean = set1(p.mean[row]), rstd = set1(p.rstd[row]);
+    unroll<vectors>([&](auto j) {
+      const Vec<Real> gradient = load_some(d_y + j * lanes, count(j));
+      const Vec<Real> normal = (load_some(x + j * lanes, count(j)) - mean) * rstd;
+      weight[j] = fma(gradient, normal, weight[j]);
+      bias[j] = bias[j] + gradient;
+    });
+  }
+  const auto add = [&](Real* to, Index j, Vec<Real> sum) {
+    if (to)
+      store_some(to + at + j * lanes, load_some(to + at + j * lanes, count(j)) + sum, count(j));
+  };
+  unroll<vectors>([&](auto j) {
+    add(p.d_weight, j, weight[j]);
+    add(p.d_bias, j, bias[j]);
+  });
+}
 template <class Real>
 void layer_norm_columns(const LayerNormColumns<Real>& p) {
-  for (Index at = p.begin; at < p.end; at += Vec<Real>::lanes) {
-    const Index count = p.end - at;
-    Vec<Real> sum = set1(Real(0));
-    for (Index row = 0; row < p.rows; ++row) {
-      const Index from = row * p.features + at;
-      const Vec<Real> centred = load_some(p.x + from, count) - set1(p.mean[row]);
-      sum = fma(load_some(p.d_y + from, count), centred * set1(p.rstd[row]), sum);
-    }
-    store_some(p.d_weight + at, load_some(p.d_weight + at, count) + sum, count);
-  }
+  constexpr Index width = 4 * Vec<Real>::lanes;
+  Index at = p.begin;
+  for (; at + width <= p.end; at += width) layer_norm_columns_at<Real, true>(p, at);
+  if (at < p.end) layer_norm_columns_at<Real, false>(p, at);
 }
 
 // A row of z (kernels.h) as `gates` times n values: unit `at` of gate g.

@@ -21,10 +21,8 @@ void weight_gradients(const LayerNormBackward<Real>& p, int threads, Real* d_wei
   parallel_ranges(p.features, threads, [&](Index begin, Index end) {
     for (Index row = 0; row < p.rows; row += block_rows) {
       const Index depth = std::min(block_rows, p.rows - row), from = row * p.features;
-      if (d_weight)
-        k.layer_norm_columns({depth, p.features, begin, end, p.x + from, p.d_y + from, p.mean + row,
-                              p.rstd + row, d_weight});
-      if (d_bias) k.column_sum(depth, p.d_y + from, p.features, begin, end, d_bias);
+      k.layer_norm_columns({depth, p.features, begin, end, p.x + from, p.d_y + from, p.mean + row,
+                            p.rstd + row, d_weight, d_bias});
     }
   });
 }

@@ -265,3 +265,46 @@ def test_layer_norm(dtype, tolerance, bias):
     assert_close(pullback(dy), inputs.grad, tolerance)
     for name, parameter in theirs.named_parameters():
         assert_close(ours.parameters()[name].grad, parameter.grad, 5 * tolerance)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), DTYPES)
+@pytest.mark.parametrize("momentum", [0.3, None])
+@pytest.mark.parametrize("affine", [True, False])
+def test_batch_norm_is_theirs_of_the_packed_real_steps(dtype, tolerance, momentum, affine):
+    theirs = torch.nn.BatchNorm1d(4, 0.01, momentum, affine, dtype=getattr(torch, dtype))
+    ours = fastrnn.BatchNorm(4, 0.01, momentum, affine, dtype=dtype)
+    if affine:
+        torch.nn.init.normal_(theirs.weight)
+        torch.nn.init.normal_(theirs.bias)
+    assert ours.load_state_dict(theirs.state_dict()) == ([], [])
+    lengths = [6, 0, 3, 5]
+    real = np.arange(6)[:, None] < np.array(lengths)
+    for seed in range(3):
+        x, dy = normal(6, 4, 4, seed=seed, dtype=dtype), normal(6, 4, 4, seed=9, dtype=dtype)
+        inputs = tensor(x[real])
+        theirs.zero_grad()
+        outputs = theirs(inputs)
+        outputs.backward(torch.tensor(dy[real]))
+        ours.zero_grad()
+        y, pullback = ours.vjp(x, lengths)
+        dx = pullback(dy)
+        assert_close(y[real], outputs, tolerance)
+        assert_close(dx[real], inputs.grad, 5 * tolerance)
+        assert not dx[~real].any()
+        assert not y[~real].any()
+        for name, parameter in theirs.named_parameters():
+            assert_close(ours.parameters()[name].grad, parameter.grad, 5 * tolerance)
+    for name, buffer in theirs.named_buffers():
+        assert_close(ours.parameters()[name].data, buffer.to(getattr(torch, dtype)), tolerance)
+    theirs.eval()
+    assert_close(ours(x, lengths)[real], theirs(inputs), tolerance)
+
+
+@pytest.mark.parametrize("a", [0.5, 1.0, 5**0.5])
+@pytest.mark.parametrize("name", ["kaiming_uniform_", "xavier_uniform_"])
+def test_bounds_of_initial_weights(name, a):
+    """2400 uniform numbers reach within 2 % of their bound, but for one time in 1e21."""
+    theirs = getattr(torch.nn.init, name)(torch.zeros(40, 60, dtype=torch.float64), a)
+    ours = getattr(fastrnn.init, name)(Parameter(np.zeros((40, 60))), a)
+    largest = np.abs(theirs.numpy()).max()
+    assert abs(np.abs(ours.data).max() - largest) <= 0.02 * largest
