@@ -1,4 +1,4 @@
-"""The variants of recurrent layers written from their formulas: plain, slow, independent of fastrnn.
+"""The variants of recurrent layers written from their formulas: plain, independent of fastrnn.
 
 As reference.py, for everything that the plain cells there have not: peepholes, projection, coupled
 gates, other activations, clipping, zoneout, IndRNN, attention, masks of dropout; holes, resets,
@@ -43,7 +43,7 @@ def bounded(x, limit):
     return np.where(x.real > limit, limit, np.where(x.real < -limit, -limit, x))
 
 
-# ONNX, "Operators", RNN: the functions of the attribute activations, and its defaults of alpha, beta.
+# ONNX, "Operators", RNN: functions of the attribute activations, and defaults of alpha and beta.
 FUNCTIONS = {
     "sigmoid": lambda x: 0.5 * (1 + np.tanh(0.5 * x)),
     "tanh": np.tanh,
@@ -136,8 +136,8 @@ def lstm(config, w, step, state):
 
 
 def gru(config, w, step, state):
-    """Cho et al. 2014; with attention: Zhou et al. 2019, "Deep interest evolution network", eq. 8-9,
-    in oneDNN's form, where z keeps the old state."""
+    """Cho et al. 2014; with attention: Zhou et al. 2019, "Deep interest evolution network for
+    click-through rate prediction", eq. 8-9, in oneDNN's form, where z keeps the old state."""
     (h,) = state
     f_gate, f_n = config["activations"]
     clip = config["clip"]

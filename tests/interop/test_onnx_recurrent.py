@@ -180,9 +180,7 @@ def test_functions_of_rnn(function, direction):
 def test_functions_of_gru(function, reset_after):
     for functions in ([function, ("Tanh",)], [("Sigmoid",), function]):
         layer = fastrnn.GRU(I, H, activations=functions, reset_after=reset_after, seed=1)
-        compare(
-            layer, "forward", linear_before_reset=int(reset_after), **numbers_of(functions, 1)
-        )
+        compare(layer, "forward", linear_before_reset=int(reset_after), **numbers_of(functions, 1))
 
 
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda f: f[0])
@@ -190,9 +188,7 @@ def test_functions_of_lstm(function):
     plain = [("Sigmoid",), ("Tanh",), ("Tanh",)]
     for k, direction in itertools.product(range(3), ("forward", "bidirectional")):
         functions = [*plain[:k], function, *plain[k + 1 :]]
-        layer = fastrnn.LSTM(
-            I, H, activations=functions, peephole=True, **of_direction(direction)
-        )
+        layer = fastrnn.LSTM(I, H, activations=functions, peephole=True, **of_direction(direction))
         compare(layer, direction, **numbers_of(functions, 1 + layer.bidirectional))
 
 
