@@ -17,10 +17,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 import numpy as np
 
 import fastrnn
+import variant_cases
 from fastrnn import _core, layers, losses, optim
 from recurrent_cases import CELLS, DTYPES, Case, infer, run
-from variant_cases import FUNCTIONS, VARIANTS, make, make_data, train
-from variant_cases import infer as infer_variant
 
 
 def hash_of(array):
@@ -73,8 +72,8 @@ def recurrent(cell, dtype):
 def variants(dtype):
     """Cells with options, every function, holes and resets; shapes as few as they can be."""
     drops = {"weight_dropout": 0.1, "zoneout": 0.2, "bidirectional": True}
-    cases = [(name, kind, options, {}) for name, (kind, options) in VARIANTS.items()]
-    cases += [(f"rnn {f}", "RNN", {"nonlinearity": f}, {}) for f in FUNCTIONS]
+    cases = [(name, kind, options, {}) for name, (kind, options) in variant_cases.VARIANTS.items()]
+    cases += [(f"rnn {f}", "RNN", {"nonlinearity": f}, {}) for f in variant_cases.FUNCTIONS]
     for kind in ("RNN", "LSTM", "GRU"):
         cases += [(f"{kind} drops", kind, drops | {"recurrent_dropout": 0.3}, {})]
         merged = {"bidirectional": True, "merge_mode": "mul", "learned_state": True}
@@ -82,14 +81,14 @@ def variants(dtype):
         cases += [(f"{kind} flags", kind, merged, flags)]
     for name, kind, options, how in cases:
         for batch, hidden_size in ((6, 35), (1, 70)) if not how else ((6, 35),):
-            layer = make(kind, 9, hidden_size, dtype=dtype, seed=1, **options)
-            data = make_data(layer, 4, batch, **how)
+            layer = variant_cases.make(kind, 9, hidden_size, dtype=dtype, seed=1, **options)
+            data = variant_cases.make_data(layer, 4, batch, **how)
             label = f"{name} B{batch} H{hidden_size}"
-            for what, array in train(layer, data).items():
+            for what, array in variant_cases.train(layer, data).items():
                 yield f"{label} {what}", array
-            for what, array in train(layer, data, checkpoint_every=3).items():
+            for what, array in variant_cases.train(layer, data, checkpoint_every=3).items():
                 yield f"{label} checkpoints {what}", array
-            for what, array in infer_variant(layer, data).items():
+            for what, array in variant_cases.infer(layer, data).items():
                 yield f"{label} inference {what}", array
 
 

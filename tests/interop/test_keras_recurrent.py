@@ -18,7 +18,8 @@ import fastrnn  # noqa: E402
 if keras.backend.backend() != "torch":
     pytest.skip("NOT TESTED: Keras already runs on another backend", allow_module_level=True)
 
-T, B, I, H = 6, 4, 3, 5
+T, B, H = 6, 4, 5
+INPUTS = 3
 PARAMETERS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 TOLERANCE = 1e-5
 MERGES = {"concat": "concat", "sum": "sum", "mul": "mul", "mean": "ave"}
@@ -79,7 +80,7 @@ def keras_layer(kind, layer):
     )
     if layer.bidirectional:
         theirs = keras.layers.Bidirectional(theirs, merge_mode=MERGES[layer.merge_mode])
-    theirs.build((B, T, I))
+    theirs.build((B, T, INPUTS))
     suffixes = ("_l0", "_l0_reverse")[: 1 + layer.bidirectional]
     theirs.set_weights([array for s in suffixes for array in weights_of(layer, s)])
     return theirs
@@ -87,7 +88,7 @@ def keras_layer(kind, layer):
 
 def compare(kind, mask, **options):
     _, make, own = KINDS[kind]
-    ours = make(I, H, batch_first=True, seed=1, **own, **options)
+    ours = make(INPUTS, H, batch_first=True, seed=1, **own, **options)
     theirs = keras_layer(kind, ours)
     rng = np.random.default_rng(2)
     D = 1 + ours.bidirectional
@@ -95,7 +96,7 @@ def compare(kind, mask, **options):
     def normal(*shape):
         return rng.normal(size=shape).astype(np.float32)
 
-    x = normal(B, T, I)
+    x = normal(B, T, INPUTS)
     states = [normal(D, B, H) for _ in range(2 if kind == "lstm" else 1)]
     mask = None if (time_major := mask_of(mask)) is None else time_major.T
 

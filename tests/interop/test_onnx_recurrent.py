@@ -16,7 +16,8 @@ import fastrnn  # noqa: E402
 
 # ONNX Runtime has these operators in float32 only, with sigmoid and tanh of its own.
 TOLERANCE = 1e-5
-T, B, I, H = 6, 4, 3, 5
+T, B, H = 6, 4, 5
+INPUTS = 3
 LENGTHS = np.array([6, 1, 4, 3], np.int32)
 DIRECTIONS = ("forward", "reverse", "bidirectional")
 
@@ -120,7 +121,7 @@ def compare(layer, direction, lengths=None, **attributes):
     operator = "GRU" if isinstance(layer, fastrnn.GRU) else type(layer).__name__
     rng = np.random.default_rng(3)
     D = 1 + layer.bidirectional
-    x = rng.normal(size=(T, B, I)).astype(np.float32)
+    x = rng.normal(size=(T, B, INPUTS)).astype(np.float32)
     state = [rng.normal(size=(D, B, H)).astype(np.float32) for _ in range(2)]
     inputs = inputs_of(layer, operator, x, state, lengths)
     y, *last = run_onnx(operator, inputs, direction=direction, **attributes)
@@ -149,7 +150,7 @@ def of_direction(direction):
 @pytest.mark.parametrize("coupled", [False, True], ids=["uncoupled", "coupled"])
 @pytest.mark.parametrize("peephole", [False, True], ids=["plain", "peephole"])
 def test_lstm(peephole, coupled, lengths, direction):
-    layer = fastrnn.LSTM(I, H, peephole=peephole, coupled=coupled, **of_direction(direction))
+    layer = fastrnn.LSTM(INPUTS, H, peephole=peephole, coupled=coupled, **of_direction(direction))
     compare(layer, direction, lengths, input_forget=int(coupled))
 
 
@@ -158,20 +159,20 @@ def test_lstm(peephole, coupled, lengths, direction):
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no_bias"])
 @pytest.mark.parametrize("reset_after", [True, False])
 def test_gru(reset_after, bias, lengths, direction):
-    layer = fastrnn.GRU(I, H, bias=bias, reset_after=reset_after, **of_direction(direction))
+    layer = fastrnn.GRU(INPUTS, H, bias=bias, reset_after=reset_after, **of_direction(direction))
     compare(layer, direction, lengths, linear_before_reset=int(reset_after))
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
 @pytest.mark.parametrize("lengths", [None, LENGTHS], ids=["whole", "lengths"])
 def test_rnn(lengths, direction):
-    compare(fastrnn.RNN(I, H, **of_direction(direction)), direction, lengths)
+    compare(fastrnn.RNN(INPUTS, H, **of_direction(direction)), direction, lengths)
 
 
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda f: f[0])
 @pytest.mark.parametrize("direction", ["forward", "bidirectional"])
 def test_functions_of_rnn(function, direction):
-    layer = fastrnn.RNN(I, H, nonlinearity=function, **of_direction(direction))
+    layer = fastrnn.RNN(INPUTS, H, nonlinearity=function, **of_direction(direction))
     compare(layer, direction, **numbers_of([function], 1 + layer.bidirectional))
 
 
@@ -179,7 +180,7 @@ def test_functions_of_rnn(function, direction):
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda f: f[0])
 def test_functions_of_gru(function, reset_after):
     for functions in ([function, ("Tanh",)], [("Sigmoid",), function]):
-        layer = fastrnn.GRU(I, H, activations=functions, reset_after=reset_after, seed=1)
+        layer = fastrnn.GRU(INPUTS, H, activations=functions, reset_after=reset_after, seed=1)
         compare(layer, "forward", linear_before_reset=int(reset_after), **numbers_of(functions, 1))
 
 
@@ -188,7 +189,9 @@ def test_functions_of_lstm(function):
     plain = [("Sigmoid",), ("Tanh",), ("Tanh",)]
     for k, direction in itertools.product(range(3), ("forward", "bidirectional")):
         functions = [*plain[:k], function, *plain[k + 1 :]]
-        layer = fastrnn.LSTM(I, H, activations=functions, peephole=True, **of_direction(direction))
+        layer = fastrnn.LSTM(
+            INPUTS, H, activations=functions, peephole=True, **of_direction(direction)
+        )
         compare(layer, direction, **numbers_of(functions, 1 + layer.bidirectional))
 
 
@@ -197,10 +200,10 @@ def test_functions_of_lstm(function):
 def test_clip(kind, clip):
     """Bounds so low that they are at work."""
     if kind == "rnn":
-        layer, attributes = fastrnn.RNN(I, H, clip=clip, seed=1), {}
+        layer, attributes = fastrnn.RNN(INPUTS, H, clip=clip, seed=1), {}
     elif kind.startswith("gru"):
-        layer = fastrnn.GRU(I, H, clip=clip, reset_after=kind == "gru", seed=1)
+        layer = fastrnn.GRU(INPUTS, H, clip=clip, reset_after=kind == "gru", seed=1)
         attributes = {"linear_before_reset": int(kind == "gru")}
     else:
-        layer, attributes = fastrnn.LSTM(I, H, clip=clip, peephole="_" in kind, seed=1), {}
+        layer, attributes = fastrnn.LSTM(INPUTS, H, clip=clip, peephole="_" in kind, seed=1), {}
     compare(layer, "forward", clip=clip, **attributes)
