@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from .base import RealArray, check_flag, check_size
+from .base import RealArray, check_flag, check_size, real_array
 from .recurrent_arguments import State
 from .recurrent_base import Recurrent
 from .recurrent_options import (
@@ -501,6 +501,12 @@ class GRU(Recurrent):
         return None if plain and not self.layer_norm else options
 
 
+def _given(attention: ArrayLike | None) -> ArrayLike:
+    if attention is None:
+        raise TypeError("attention: expected an array, got None")
+    return attention
+
+
 class AUGRU(GRU):
     """GRU whose update gate is held back by an attention score of each step, one layer.
 
@@ -567,7 +573,7 @@ class AUGRU(GRU):
         resets: ArrayLike | None = None,
     ) -> tuple[RealArray, State]:
         """As of `GRU`; attention (T, B), laid out as x, usually from 0 to 1."""
-        return self._infer(self._batched(x, state, lengths, attention, mask, resets))
+        return self._infer(self._batched(x, state, lengths, _given(attention), mask, resets))
 
     def vjp(  # type: ignore[override]
         self,
@@ -584,7 +590,7 @@ class AUGRU(GRU):
         Callable[..., tuple[RealArray | None, RealArray, State]],
     ]:
         """As of `GRU`, with ``pullback(dy, dstate=None) -> (dx, dattention, dstate0)``."""
-        call = self._batched(x, state, lengths, attention, mask, resets)
+        call = self._batched(x, state, lengths, _given(attention), mask, resets)
         return self._vjp(call, checkpoint_every)
 
     def step(  # type: ignore[override]
@@ -592,7 +598,10 @@ class AUGRU(GRU):
     ) -> tuple[RealArray, State]:
         """Run one step: x_t (B, I) or (I,), attention_t (B,) or ()."""
         x, state = self._plain_step(x_t, state)
-        attention = np.asarray(attention_t)
+        attention = real_array("attention_t", _given(attention_t), self.dtype)
+        expected = x.shape[: x.ndim - (x.dtype == self.dtype)]
+        if attention.shape != expected:
+            raise ValueError(f"attention_t: expected the shape {expected}, got {attention.shape}")
         axis = 1 if self.batch_first and x.ndim > (x.dtype.kind == "f") else 0
         y, state = self(np.expand_dims(x, axis), np.expand_dims(attention, axis), state)
         y_t: RealArray = np.take(y, 0, axis=axis)

@@ -20,7 +20,7 @@ from .base import (
 )
 from .directions import check_merge_mode, merge, merge_gradient, reverse_rows
 from .recurrent_arguments import Call, RecurrentArguments, State
-from .recurrent_options import CellOptions, check_zoneout
+from .recurrent_options import CellOptions, as_json, check_zoneout
 from .regroup import Regrouping
 
 __all__ = ["Recurrent"]
@@ -75,8 +75,9 @@ class Recurrent(RecurrentArguments):
             raise ValueError("go_backwards: expected False for a bidirectional layer, got True")
         self.learned_state = check_flag("learned_state", config["learned_state"])
         self.dtype = check_dtype(config["dtype"])
-        plain = {k: list(v) if isinstance(v, tuple) else v for k, v in config.items()}
-        self._config = {**plain, "dtype": self.dtype.name}
+        checked = {name: getattr(self, name, value) for name, value in config.items()}
+        self._config = {name: as_json(v) for name, v in checked.items()}
+        self._config["dtype"] = self.dtype.name
         self._directions = 2 if self.bidirectional else 1
         self._output_size = config.get("proj_size") or self.hidden_size
         # Whether a call is one of the core: nothing to be done between or around the layers.

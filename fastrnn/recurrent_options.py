@@ -5,9 +5,19 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from .base import check_number
 
-__all__ = ["Activation", "CellOptions", "as_config", "check_activation", "check_zoneout"]
+__all__ = [
+    "Activation",
+    "CellOptions",
+    "as_config",
+    "as_json",
+    "check_activation",
+    "check_limit",
+    "check_zoneout",
+]
 
 Activation = tuple[str, float, float]  # its name, alpha and beta
 
@@ -68,6 +78,15 @@ def as_config(activation: Activation) -> str | list[Any]:
     name, *numbers = activation
     defaults = list(ACTIVATIONS[name])
     return name if numbers[: len(defaults)] == defaults else [name, *numbers[: len(defaults)]]
+
+
+def as_json(value: Any) -> Any:
+    """Return an argument as JSON takes it: no tuples, no scalars of NumPy, None for no limit."""
+    if isinstance(value, (tuple, list)):
+        return [as_json(v) for v in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and value == math.inf else value
 
 
 def check_limit(name: str, value: Any) -> float:

@@ -44,7 +44,10 @@ Flags = NDArray[np.bool_]
 
 def flag_array(name: str, value: ArrayLike, shape: tuple[int, ...]) -> Flags:
     """Return the argument `name` as an array of bools of that shape, or raise what is wrong."""
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{name}: expected an array of bools ({error})") from None
     if array.dtype != np.bool_:
         raise TypeError(f"{name}: expected an array of bools, got {array.dtype}")
     if array.shape != shape:

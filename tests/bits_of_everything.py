@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import numpy as np
 
 import fastrnn
+import variant_cases
 from fastrnn import _core, layers, losses, optim
 from recurrent_cases import CELLS, DTYPES, Case, infer, run
 
@@ -66,6 +67,29 @@ def recurrent(cell, dtype):
         if not case.bidirectional:
             state = data.state if len(data.state) == 2 else data.state[0]
             yield f"{case} step", layer.step(data.x[0], state)[0]
+
+
+def variants(dtype):
+    """Cells with options, every function, holes and resets; shapes as few as they can be."""
+    drops = {"weight_dropout": 0.1, "zoneout": 0.2, "bidirectional": True}
+    cases = [(name, kind, options, {}) for name, (kind, options) in variant_cases.VARIANTS.items()]
+    cases += [(f"rnn {f}", "RNN", {"nonlinearity": f}, {}) for f in variant_cases.FUNCTIONS]
+    for kind in ("RNN", "LSTM", "GRU"):
+        cases += [(f"{kind} drops", kind, drops | {"recurrent_dropout": 0.3}, {})]
+        merged = {"bidirectional": True, "merge_mode": "mul", "learned_state": True}
+        flags = {"holes": True, "resets": True, "lengths": (4, 0, 3, 2, 4, 1)}
+        cases += [(f"{kind} flags", kind, merged, flags)]
+    for name, kind, options, how in cases:
+        for batch, hidden_size in ((6, 35), (1, 70)) if not how else ((6, 35),):
+            layer = variant_cases.make(kind, 9, hidden_size, dtype=dtype, seed=1, **options)
+            data = variant_cases.make_data(layer, 4, batch, **how)
+            label = f"{name} B{batch} H{hidden_size}"
+            for what, array in variant_cases.train(layer, data).items():
+                yield f"{label} {what}", array
+            for what, array in variant_cases.train(layer, data, checkpoint_every=3).items():
+                yield f"{label} checkpoints {what}", array
+            for what, array in variant_cases.infer(layer, data).items():
+                yield f"{label} inference {what}", array
 
 
 def some_floats(dtype):
@@ -186,6 +210,7 @@ def optimizers(dtype):
             yield f"{name} {size}", parameter.data
 
 
+OTHERS = (variants, nonlinearities, multiply_adds, other_layers, loss_functions, optimizers)
 GROUPS = {
     **{
         f"{cell}-{dtype}": lambda cell=cell, dtype=dtype: recurrent(cell, dtype)
@@ -194,7 +219,7 @@ GROUPS = {
     },
     **{
         f"{function.__name__}-{dtype}": lambda function=function, dtype=dtype: function(dtype)
-        for function in (nonlinearities, multiply_adds, other_layers, loss_functions, optimizers)
+        for function in OTHERS
         for dtype in DTYPES
     },
 }

@@ -83,7 +83,7 @@ class Cell {
   const CellOptions<Real>* options() const { return general ? &options_ : nullptr; }
   // Whether d_h holds, before the recurrent product, a part that is not to be overwritten.
   bool has_direct_gradient() const {
-    return is_gru(kind) || kind == CellKind::indrnn || options_.zoneout;
+    return is_gru(kind) || kind == CellKind::indrnn || (options_.zoneout && !projects);
   }
 
  private:

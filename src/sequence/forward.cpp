@@ -180,7 +180,7 @@ class Forward : Pass<Real> {
       else
         candidate_product(cell, z, m.reset_h);
     }
-    cell_step.h_prev = m.h_prev;
+    cell_step.h_prev = cell.projects ? nullptr : m.h_prev;  // the output, not the units
     cell.steps.forward(cell_step);
     m.group->barrier.wait();
     if (cell.projects) project(m, cell, n);

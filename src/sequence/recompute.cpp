@@ -128,8 +128,9 @@ void Recompute<Real>::gates(Window& w, int d, Index n, Index at) {
   const Cell<Real>& cell = *this->cells_[d];
   for (Index i = 0; cell.projects && i < n; ++i) w.h[i] = w.cache[at + i] + cell.units_at;
   const OptionRows<Real> options = w.options.from(at);
-  cell.steps.forward({n, w.group_begin, w.group_end, this->hidden_, w.z + at, w.h_prev + at, w.h,
-                      w.c, w.cache + at, w.reset_h ? w.reset_h + at : nullptr, cell.options(),
+  const Real** h_prev = cell.projects ? nullptr : w.h_prev + at;
+  cell.steps.forward({n, w.group_begin, w.group_end, this->hidden_, w.z + at, h_prev, w.h, w.c,
+                      w.cache + at, w.reset_h ? w.reset_h + at : nullptr, cell.options(),
                       options.attention, options.keep_h, options.keep_c});
 }
 

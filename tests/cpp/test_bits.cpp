@@ -86,30 +86,101 @@ void print_case(const std::string& name, Case run) {
   std::printf("%s%s\n", name.c_str(), first.text.c_str());
 }
 
+// A cell with options: those of CellOptions, what weights it has, and what goes with each step.
+struct Variant {
+  const char* name;
+  CellKind kind;
+  Function f, g, h;
+  double clip, cell_clip, keep_h, keep_c;
+  bool projects = false, peephole = false, slope = false;
+  bool keep_rows = false, attention = false, recurrent_mask = false;
+};
+
 struct Shape {
   CellKind kind;
   Index T, B, I, H, D;
   bool ragged, tokens;
+  const Variant* variant = nullptr;
   Index rows() const { return gate_count(kind) * H; }
+  Index outputs() const { return variant && variant->projects ? (H + 1) / 2 : H; }
 };
 
 // Weights of one direction, and the gradients that are added to them.
 template <class Real>
 struct Direction {
-  Values<Real> weight_ih, weight_hh, bias_ih, bias_hh;
-  Direction(const Shape& s, Random& random, double scale)
-      : weight_ih(random.operator()<Real>(s.rows() * s.I, scale)),
-        weight_hh(random.operator()<Real>(s.rows() * s.H, scale)),
-        bias_ih(random.operator()<Real>(s.rows(), scale)),
-        bias_hh(random.operator()<Real>(s.rows(), scale)) {}
+  Values<Real> weights[weight_count];  // empty: absent
+  Direction(const Shape& s, Random& random, double scale) {
+    const Index P = s.outputs();
+    const Variant* v = s.variant;
+    const Index sizes[weight_count] = {s.rows() * s.I,
+                                       s.kind == CellKind::indrnn ? s.H : s.rows() * P,
+                                       s.rows(),
+                                       s.rows(),
+                                       v && v->projects ? P * s.H : 0,
+                                       v && v->peephole ? s.rows() - s.H : 0,
+                                       v && v->slope ? s.H : 0};
+    for (int i = 0; i < weight_count; ++i) weights[i] = random.operator()<Real>(sizes[i], scale);
+  }
+  template <class Pointer, class Self>
+  static WeightPointers<Pointer> pointers(Self& self) {
+    WeightPointers<Pointer> out;
+    for (int i = 0; i < weight_count; ++i)
+      out.at[i] = self.weights[i].empty() ? nullptr : self.weights[i].data();
+    return out;
+  }
+  WeightPointers<Real*> gradients() { return pointers<Real*>(*this); }
   Cell<Real> packed(const Shape& s) const {
-    return Cell<Real>({s.kind,
-                       s.I,
-                       s.H,
-                       s.H,
-                       {weight_ih.data(), weight_hh.data(), bias_ih.data(), bias_hh.data()},
-                       nullptr},
+    CellOptions<Real> options = {};
+    if (const Variant* v = s.variant) {
+      const auto function = [](Function f) { return Activation<Real>{f, Real(0.75), Real(0.25)}; };
+      options = {function(v->f),
+                 function(v->g),
+                 function(v->h),
+                 static_cast<Real>(v->clip),
+                 static_cast<Real>(v->cell_clip),
+                 nullptr,
+                 nullptr,
+                 nullptr,
+                 v->keep_h != 0 || v->keep_c != 0 || v->keep_rows,
+                 static_cast<Real>(v->keep_h),
+                 static_cast<Real>(v->keep_c)};
+    }
+    return Cell<Real>({s.kind, s.I, s.H, s.outputs(), pointers<const Real*>(*this),
+                       s.variant ? &options : nullptr},
                       true);
+  }
+};
+
+// What goes with each step of a variant.
+template <class Real>
+struct StepValues {
+  Values<Real> attention, recurrent_mask, keep_h, keep_c, d_attention;
+  StepValues(const Shape& s, Random& random) {
+    const Variant* v = s.variant;
+    if (!v) return;
+    const Index entries = s.T * s.B;
+    if (v->attention) attention = d_attention = random.operator()<Real>(entries, 1);
+    if (v->recurrent_mask) recurrent_mask = zeros_and(2, s.D * s.B * s.outputs(), random);
+    if (v->keep_rows) {
+      keep_h = zeros_and(1, entries * s.D * s.H, random);
+      if (has_cell_state(s.kind)) keep_c = zeros_and(1, entries * s.D * s.H, random);
+    }
+  }
+  StepOptions<Real> options(const Shape& s) const {
+    StepOptions<Real> out = {};
+    const Index width = s.D * s.H;
+    if (!attention.empty()) out.attention = {attention.data(), s.B, 1};
+    if (!recurrent_mask.empty()) out.recurrent_mask = recurrent_mask.data();
+    if (!keep_h.empty()) out.keep_h = {keep_h.data(), s.B * width, width};
+    if (!keep_c.empty()) out.keep_c = {keep_c.data(), s.B * width, width};
+    return out;
+  }
+
+ private:
+  static Values<Real> zeros_and(Real value, Index n, Random& random) {
+    Values<Real> out(n);
+    for (Real& x : out) x = random.next() % 2 ? value : Real(0);
+    return out;
   }
 };
 
@@ -117,7 +188,8 @@ struct Direction {
 template <class Real>
 void run_layer(const Shape& s, Index checkpoint_every, Line& line) {
   Random random;
-  const Index T = s.T, B = s.B, width = s.D * s.H, state = s.D * B * s.H;
+  const Index T = s.T, B = s.B, width = s.D * s.outputs(), state = B * width;
+  const Index cell_state = has_cell_state(s.kind) ? s.D * B * s.H : 0;
   std::vector<Direction<Real>> weights, gradients;
   std::vector<Cell<Real>> cells;
   cells.reserve(s.D);
@@ -129,7 +201,9 @@ void run_layer(const Shape& s, Index checkpoint_every, Line& line) {
     pointers[d] = &cells[d];
   }
   const auto x = random.operator()<Real>(T * B * s.I, 2);
-  const auto h0 = random.operator()<Real>(state, 1), c0 = random.operator()<Real>(state, 2);
+  const auto h0 = random.operator()<Real>(state, 1);
+  const auto c0 = random.operator()<Real>(cell_state, 2);
+  StepValues<Real> step(s, random);
   std::vector<Index> tokens(T * B), lengths(B);
   for (Index& token : tokens) token = random.next() % s.I;
   for (Index b = 0; b < B; ++b) lengths[b] = (b * 2 + T) % (T + 1);
@@ -144,9 +218,10 @@ void run_layer(const Shape& s, Index checkpoint_every, Line& line) {
   if (s.ragged) in.lengths = lengths.data();
   in.h0 = h0.data();
   in.c0 = c0.data();
+  in.options = step.options(s);
 
   Workspace workspace;
-  Values<Real> y(T * B * width), h_n(state), c_n(has_cell_state(s.kind) ? state : 0);
+  Values<Real> y(T * B * width), h_n(state), c_n(cell_state);
   Values<Real> cache(cache_values(*pointers[0], static_cast<int>(s.D), in, checkpoint_every));
   const LayerOutput<Real> out = {
       {y.data(), B * width, width}, h_n.data(), c_n.data(), cache.data(), checkpoint_every};
@@ -154,7 +229,8 @@ void run_layer(const Shape& s, Index checkpoint_every, Line& line) {
   workspace.reset(0);
 
   const auto d_y = random.operator()<Real>(T * B * width, 1);
-  const auto d_h_n = random.operator()<Real>(state, 1), d_c_n = random.operator()<Real>(state, 1);
+  const auto d_h_n = random.operator()<Real>(state, 1);
+  const auto d_c_n = random.operator()<Real>(cell_state, 1);
   Values<Real> d_x(s.tokens ? 0 : T * B * s.I), d_h0(state), d_c0(c_n.size());
   LayerGradients<Real> g = {};
   g.d_y = {d_y.data(), B * width, width};
@@ -163,9 +239,8 @@ void run_layer(const Shape& s, Index checkpoint_every, Line& line) {
   if (!s.tokens) g.d_x = {d_x.data(), B * s.I, s.I};
   g.d_h0 = d_h0.data();
   g.d_c0 = d_c0.data();
-  for (Index d = 0; d < s.D; ++d)
-    g.cells[d] = {{gradients[d].weight_ih.data(), gradients[d].weight_hh.data(),
-                   gradients[d].bias_ih.data(), gradients[d].bias_hh.data()}};
+  if (!step.d_attention.empty()) g.d_attention = {step.d_attention.data(), B, 1};
+  for (Index d = 0; d < s.D; ++d) g.cells[d] = gradients[d].gradients();
   layer_backward(pointers, static_cast<int>(s.D), in, out, g, workspace, {});
 
   line.add("y", y);
@@ -175,12 +250,12 @@ void run_layer(const Shape& s, Index checkpoint_every, Line& line) {
   line.add("d_x", d_x);
   line.add("d_h0", d_h0);
   line.add("d_c0", d_c0);
-  for (Index d = 0; d < s.D; ++d) {
-    line.add("d_weight_ih", gradients[d].weight_ih);
-    line.add("d_weight_hh", gradients[d].weight_hh);
-    line.add("d_bias_ih", gradients[d].bias_ih);
-    line.add("d_bias_hh", gradients[d].bias_hh);
-  }
+  if (!step.d_attention.empty()) line.add("d_attention", step.d_attention);
+  const char* const names[weight_count] = {"d_weight_ih", "d_weight_hh", "d_bias_ih", "d_bias_hh",
+                                           "d_weight_hr", "d_peephole",  "d_slope"};
+  for (Index d = 0; d < s.D; ++d)
+    for (int i = 0; i < weight_count; ++i)
+      if (!gradients[d].weights[i].empty()) line.add(names[i], gradients[d].weights[i]);
 }
 
 template <class Real>
@@ -206,6 +281,15 @@ void check_checkpoints(const std::string& name, const Shape& s) {
 }
 
 template <class Real>
+void print_layer(const char* kind, const Shape& s) {
+  char text[100];
+  std::snprintf(text, sizeof text, "%s T %td B %td I %td H %td D %td%s%s", kind, s.T, s.B, s.I, s.H,
+                s.D, s.ragged ? " ragged" : "", s.tokens ? " tokens" : "");
+  print_case(named<Real>(text), [&](Line& line) { run_layer<Real>(s, 0, line); });
+  check_checkpoints<Real>(named<Real>(text), s);
+}
+
+template <class Real>
 void print_layers() {
   const char* const kinds[] = {"rnn_tanh", "rnn_relu", "lstm", "gru", "gru_reset_before"};
   for (int kind = 0; kind < 5; ++kind) {
@@ -220,13 +304,47 @@ void print_layers() {
     shape(60, 3, 5, 20, 1, false, false);   // more entries than one block of the weight gradients
     shape(3, 29, 70, 33, 1, false, false);  // tiles of unequal height
     shape(4, 1, 20, 150, 1, false, false);  // threads share a row
-    for (const Shape& s : shapes) {
-      char text[100];
-      std::snprintf(text, sizeof text, "%s T %td B %td I %td H %td D %td%s%s", kinds[kind], s.T,
-                    s.B, s.I, s.H, s.D, s.ragged ? " ragged" : "", s.tokens ? " tokens" : "");
-      print_case(named<Real>(text), [&](Line& line) { run_layer<Real>(s, 0, line); });
-      check_checkpoints<Real>(named<Real>(text), s);
-    }
+    for (const Shape& s : shapes) print_layer<Real>(kinds[kind], s);
+  }
+}
+
+template <class Real>
+void print_variants() {
+  using K = CellKind;
+  using F = Function;
+  constexpr double none = std::numeric_limits<double>::infinity();
+  const F s = F::sigmoid, t = F::tanh;
+  const Variant variants[] = {
+      // clip, cell_clip, keep_h, keep_c, projects, peephole, slope, keep_rows, attention, mask
+      {"projection", K::lstm, s, t, t, none, none, 0, 0, 1, 0, 0, 0, 0, 0},
+      {"projection, mask", K::lstm, s, t, t, none, none, 0, 0, 1, 0, 0, 0, 0, 1},
+      {"peephole", K::lstm, s, t, t, none, none, 0, 0, 0, 1, 0, 0, 0, 0},
+      {"all of lstm", K::lstm, s, t, t, 0.5, 0.3, 0, 0.25, 1, 1, 0, 0, 0, 1},
+      {"zoneout", K::lstm, s, t, t, none, none, 0.25, 0.5, 0, 0, 0, 0, 0, 0},
+      {"zoneout in training", K::lstm, s, t, t, none, none, 0.25, 0.5, 0, 1, 0, 1, 0, 1},
+      {"coupled", K::lstm_coupled, s, t, t, none, none, 0, 0, 0, 0, 0, 0, 0, 0},
+      {"coupled, all", K::lstm_coupled, s, F::elu, F::softsign, 0.9, 0.6, 0, 0.5, 1, 1, 0, 1, 0, 1},
+      {"functions", K::lstm, F::hard_sigmoid, F::scaled_tanh, F::softplus, none, none, 0, 0},
+      {"gru, zoneout", K::gru, s, F::elu, t, none, none, 0.5, 0, 0, 0, 0, 0, 0, 1},
+      {"gru, all", K::gru, s, t, t, 0.5, none, 0.5, 0, 0, 0, 0, 1, 1, 1},
+      {"before, mask", K::gru_reset_before, s, t, t, none, none, 0, 0, 0, 0, 0, 0, 0, 1},
+      {"before, all", K::gru_reset_before, F::softsign, t, t, 0.5, none, 0.5, 0, 0, 0, 0, 1, 1, 1},
+      {"prelu", K::rnn, F::prelu, t, t, 0.8, none, 0.5, 0, 0, 0, 1, 1, 0, 1},
+      {"indrnn", K::indrnn, F::relu, t, t, none, none, 0, 0, 0, 0, 0, 0, 0, 0},
+      {"indrnn, all", K::indrnn, F::prelu, t, t, 0.8, none, 0.5, 0, 0, 0, 1, 1, 0, 0},
+      {"affine", K::rnn, F::affine, t, t, 2, none, 0, 0},
+      {"leaky_relu", K::rnn, F::leaky_relu, t, t, none, none, 0, 0},
+      {"thresholded_relu", K::rnn, F::thresholded_relu, t, t, none, none, 0, 0},
+      {"sigmoid", K::rnn, s, t, t, none, none, 0.125, 0},
+      {"softplus", K::rnn, F::softplus, t, t, 3, none, 0, 0}};
+  for (const Variant& v : variants) {
+    const Index D = v.attention ? 1 : 2;
+    const Shape shapes[] = {{v.kind, 5, 5, 7, 17, D, true, false, &v},
+                            {v.kind, 5, 4, 30, 40, 1, true, true, &v},
+                            {v.kind, 20, 3, 5, 3, D, false, false, &v},
+                            {v.kind, 3, 29, 33, 33, 1, false, false, &v},
+                            {v.kind, 4, 1, 20, 150, 1, false, false, &v}};
+    for (const Shape& shape : shapes) print_layer<Real>(v.name, shape);
   }
 }
 
@@ -448,6 +566,7 @@ void run_optimisers(Line& line) {
 template <class Real>
 void print_all() {
   print_layers<Real>();
+  print_variants<Real>();
   print_stacks<Real>();
   print_case(named<Real>("non-linearities"), run_nonlinearities<Real>);
   print_case(named<Real>("linear"), run_linear<Real>);

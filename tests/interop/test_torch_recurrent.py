@@ -2,7 +2,8 @@
 200 shapes, with the same weights.
 
 GRU(reset_after=False) has no peer in PyTorch; test_recurrent_reference.py compares it with its
-formulas. Nor have T = 0 and rows without steps, which PyTorch refuses.
+formulas. Nor have T = 0 and rows without steps, which PyTorch refuses, and of the variants in
+test_variants.py all but the projection of an LSTM.
 """
 
 import itertools
@@ -24,6 +25,7 @@ from recurrent_cases import (  # noqa: E402
     state_to_user,
     to_user,
 )
+from variant_cases import make_data  # noqa: E402
 
 CELLS = ("rnn_tanh", "rnn_relu", "lstm", "gru")
 
@@ -57,6 +59,17 @@ EMPTY = [
     Case(cell, dtype, 3, 0, num_layers=2, bidirectional=bidirectional)
     for cell, dtype, bidirectional in itertools.product(CELLS, DTYPES, (False, True))
 ]
+PROJECTIONS = [
+    (Case("lstm", dtype, num_layers=layers, bidirectional=both, **layout), proj_size)
+    for dtype, layers, both, layout, proj_size in itertools.product(
+        DTYPES, (1, 3), (False, True), LAYOUTS, (1, 4)
+    )
+] + [
+    (Case("lstm", dtype, 4, batch, 5, hidden_size, num_layers=2, bias=False), proj_size)
+    for dtype, batch, hidden_size, proj_size in itertools.product(
+        DTYPES, (1, 7, 13), (17, 65), (1, 15, 16)
+    )
+]
 LARGE = [Case(cell, dtype, 60, 20, 64, 100) for cell, dtype in itertools.product(CELLS, DTYPES)]
 
 
@@ -69,7 +82,7 @@ def torch_in_one_thread():
     torch.set_num_threads(before)
 
 
-def torch_layer(case):
+def torch_layer(case, **options):
     kind = {"rnn_tanh": "RNN", "rnn_relu": "RNN", "lstm": "LSTM", "gru": "GRU"}[case.cell]
     return getattr(torch.nn, kind)(
         case.input_size,
@@ -79,7 +92,7 @@ def torch_layer(case):
         batch_first=case.batch_first,
         bidirectional=case.bidirectional,
         dtype=getattr(torch, case.dtype),
-        **({"nonlinearity": case.cell[4:]} if kind == "RNN" else {}),
+        **({"nonlinearity": case.cell[4:]} if kind == "RNN" else options),
     )
 
 
@@ -138,6 +151,19 @@ def test_same_as_torch(case):
     assert_close(run(case, ours, data), want, tolerance)
     outputs = infer(case, ours, data)
     assert_close(outputs, {name: want[name] for name in outputs}, tolerance)
+
+
+@pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
+@pytest.mark.parametrize(("case", "proj_size"), PROJECTIONS, ids=str)
+def test_projection_as_torch(case, proj_size):
+    theirs, ours = torch_layer(case, proj_size=proj_size), case.layer(proj_size=proj_size)
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    theirs.load_state_dict({n: torch.from_numpy(a) for n, a in ours.state_dict().items()})
+    data = make_data(ours, case.steps, case.batch, lengths=case.lengths)
+    want = run_torch(case, theirs, data)
+    assert_close(run(case, ours, data), want, TOLERANCES[case.dtype])
+    outputs = infer(case, ours, data)
+    assert_close(outputs, {name: want[name] for name in outputs}, TOLERANCES[case.dtype])
 
 
 def test_the_grid_is_large_and_its_cases_differ():
