@@ -5,6 +5,13 @@ from __future__ import annotations
 from . import losses, optim
 from ._core import __version__, get_num_threads
 from ._core import config as config
+from .attention import (
+    AdditiveAttention,
+    DotAttention,
+    GeneralAttention,
+    MultiHeadAttention,
+    SelfAttentivePooling,
+)
 from .base import Layer, Parameter
 from .layers import Dropout, Embedding, Linear, Sequential
 from .recurrent import GRU, LSTM, RNN
@@ -15,11 +22,16 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "AdditiveAttention",
+    "DotAttention",
     "Dropout",
     "Embedding",
+    "GeneralAttention",
     "Layer",
     "Linear",
+    "MultiHeadAttention",
     "Parameter",
+    "SelfAttentivePooling",
     "Sequential",
     "__version__",
     "config",
