@@ -15,6 +15,7 @@ from .attention import (
 from .base import Layer, Parameter
 from .layers import Dropout, Embedding, Linear, Sequential
 from .recurrent import GRU, LSTM, RNN
+from .seq2seq import Bridge, EncoderDecoder, InputFeedingDecoder, LuongDecoder, PlainDecoder
 from .serialization import load, save
 from .threads import set_num_threads, show_config
 
@@ -23,14 +24,19 @@ __all__ = [
     "LSTM",
     "RNN",
     "AdditiveAttention",
+    "Bridge",
     "DotAttention",
     "Dropout",
     "Embedding",
+    "EncoderDecoder",
     "GeneralAttention",
+    "InputFeedingDecoder",
     "Layer",
     "Linear",
+    "LuongDecoder",
     "MultiHeadAttention",
     "Parameter",
+    "PlainDecoder",
     "SelfAttentivePooling",
     "Sequential",
     "__version__",

@@ -203,7 +203,8 @@ class MultiHeadAttention(Attention):
     def _unshow(self, dweights: RealArray) -> RealArray:
         turned = self._turn(dweights)
         if self.average_attn_weights:
-            return turned[:, None] / self.dtype.type(self.num_heads)
+            each: RealArray = turned[:, None] / self.dtype.type(self.num_heads)
+            return each
         return turned.swapaxes(1, 2)
 
 
