@@ -2,7 +2,7 @@
 
     the fourteenth of july nineteen eighty nine  ->  1989-07-14
 
-`python examples/dates.py` trains for about half a minute and prints the share of held-out dates
+`python examples/dates.py` trains for some 20 seconds and prints the share of held-out dates
 that come out right in all ten characters. Days of the test set are in no example of the training,
 in whatever format.
 """
@@ -20,11 +20,10 @@ SOURCE = " ,'" + string.digits + string.ascii_letters  # ids from 1 on; 0 is pad
 TARGET = string.digits + "-^$"  # ^ starts, $ ends
 START = TARGET.index("^")
 
-ONES = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
-    "sixteen seventeen eighteen nineteen"
-).split()
-TENS = "- - twenty thirty forty fifty sixty seventy eighty ninety".split()
+ONES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+ONES += ["eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen"]
+ONES += ["eighteen", "nineteen"]
+TENS = ["", "", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
 IRREGULAR = {
     "one": "first",
     "two": "second",
@@ -116,7 +115,7 @@ def translate(model, source, lengths):
     return ["".join(TARGET[token] for token in row) for row in np.transpose(steps)]
 
 
-def main(steps=1500, batch=128, test=2000, seed=0):
+def main(steps=500, batch=64, test=2000, seed=0):
     """Train, print, and return the shares of right dates and right characters."""
     rng = np.random.default_rng(seed)
     first = datetime.date(1900, 1, 1).toordinal()
@@ -136,7 +135,7 @@ def main(steps=1500, batch=128, test=2000, seed=0):
         pullback()
         optim.clip_grad_norm(model, 1.0)
         optimizer.step()
-        if step % 250 == 0:
+        if step % 100 == 0:
             print(f"step {step}: loss {loss:.4f}, {time.perf_counter() - started:.0f} s")
 
     source, lengths, _, texts = make_batch(held_out, rng)

@@ -85,7 +85,7 @@ class DotAttention(Attention):
 
 
 class GeneralAttention(Attention):
-    """Bilinear form: e = q^T W m. Luong, Pham & Manning (2015), equation 8, "general".
+    """Bilinear form: e = (W q) . m. Luong, Pham & Manning (2015), equation 8, "general".
 
     Parameters
     ----------
@@ -98,8 +98,8 @@ class GeneralAttention(Attention):
 
     Attributes
     ----------
-    memory_layer : Linear
-        Its weight (Q, M) is W: the parameter "memory_layer.weight".
+    query_layer : Linear
+        Its weight (M, Q) is W, the paper's W_a transposed: the parameter "query_layer.weight".
     """
 
     _plain_arguments: ClassVar[tuple[str, ...]] = ("query_size", "memory_size")
@@ -127,24 +127,18 @@ class GeneralAttention(Attention):
     @classmethod
     def _linears(cls, config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         Q, M, _ = cls.sizes(config)
-        return {"memory_layer": {"in_features": M, "out_features": Q, "bias": False}}
+        return {"query_layer": {"in_features": Q, "out_features": M, "bias": False}}
 
     @property
-    def memory_layer(self) -> Any:
+    def query_layer(self) -> Any:
         """The Linear layer whose weight is W."""
-        return self._parts["memory_layer"]
+        return self._parts["query_layer"]
 
-    def _project_memory(
-        self, memory: RealArray
-    ) -> tuple[tuple[RealArray, RealArray], Callable[[Gradients], RealArray]]:
-        keys, back = self.memory_layer.vjp(memory)
-
-        def pullback(gradients: Gradients) -> RealArray:
-            dmemory: RealArray = back(self._turn(gradients[0]))
-            dmemory += self._turn(gradients[1])
-            return dmemory
-
-        return (self._turn(keys), self._turn(memory)), pullback
+    def _project_query(
+        self, query: RealArray
+    ) -> tuple[RealArray, Callable[[RealArray], RealArray]]:
+        q, back = self.query_layer.vjp(query)
+        return self._turn(q), lambda dq: back(self._turn(dq))
 
 
 class AdditiveAttention(GeneralAttention):
@@ -206,20 +200,26 @@ class AdditiveAttention(GeneralAttention):
         }
 
     @property
-    def query_layer(self) -> Any:
-        """The Linear layer whose weight is W."""
-        return self._parts["query_layer"]
+    def memory_layer(self) -> Any:
+        """The Linear layer whose weight is U."""
+        return self._parts["memory_layer"]
 
     @property
     def attention_v(self) -> Any:
         """The Linear layer whose weight is v."""
         return self._parts["attention_v"]
 
-    def _project_query(
-        self, query: RealArray
-    ) -> tuple[RealArray, Callable[[RealArray], RealArray]]:
-        q, back = self.query_layer.vjp(query)
-        return self._turn(q), lambda dq: back(self._turn(dq))
+    def _project_memory(
+        self, memory: RealArray
+    ) -> tuple[tuple[RealArray, RealArray], Callable[[Gradients], RealArray]]:
+        keys, back = self.memory_layer.vjp(memory)
+
+        def pullback(gradients: Gradients) -> RealArray:
+            dmemory: RealArray = back(self._turn(gradients[0]))
+            dmemory += self._turn(gradients[1])
+            return dmemory
+
+        return (self._turn(keys), self._turn(memory)), pullback
 
     def _scores(
         self, q: RealArray, keys: RealArray

@@ -34,7 +34,10 @@ class Memory(NamedTuple):
 
     def select(self, indices: ArrayLike) -> Memory:
         """Return the memory of these rows of the batch, in this order."""
-        return Memory(*(None if a is None else a[np.asarray(indices)] for a in self))  # type: ignore[arg-type]
+        rows = np.asarray(indices)
+        keys = self.keys[rows]
+        values = keys if self.values is self.keys else self.values[rows]
+        return Memory(keys, values, None if self.mask is None else self.mask[rows])
 
 
 class Attention(Composite):

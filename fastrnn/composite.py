@@ -46,17 +46,18 @@ class Composite(Layer):
 
     def _add_given(self, **parts: Layer | None) -> None:
         """Take the parts that are not None; TypeError for what is no layer or of another dtype."""
-        dtypes = {}
+        first, wanted = "", None
         for name, part in parts.items():
-            if part is not None:
-                if not isinstance(part, Layer):
-                    raise TypeError(f"{name}: expected a Layer, got {type(part).__name__}")
-                self._parts[name] = part
-                dtypes[name] = getattr(part, "dtype", None)
-        first = next(name for name, dtype in dtypes.items() if dtype is not None)
-        for name, dtype in dtypes.items():
-            if dtype not in (None, dtypes[first]):
-                raise TypeError(f"{name}: expected {dtypes[first]} as {first} has, got {dtype}")
+            if part is None:
+                continue
+            if not isinstance(part, Layer):
+                raise TypeError(f"{name}: expected a Layer, got {type(part).__name__}")
+            dtype = getattr(part, "dtype", None)
+            if wanted is None:
+                first, wanted = name, dtype
+            elif dtype is not None and dtype != wanted:
+                raise TypeError(f"{name}: expected {wanted} as {first} has, got {dtype}")
+            self._parts[name] = part
 
     def parameters(self) -> dict[str, Parameter]:
         """Return the parameters by name; those of the parts are prefixed: "output.weight"."""
