@@ -20,9 +20,9 @@ def example(name):
 
 def test_dates_are_written_and_learned(capsys):
     dates = example("dates")
-    exact, characters = dates.main(steps=40, batch=32, test=50)
+    exact, characters = dates.main(steps=80, batch=32, test=50)
     assert 0.0 <= exact <= 1.0
-    assert characters > 0.35  # the same characters for every date: "2", two dashes, "0", and luck
+    assert characters > 0.5  # the best that one answer for all could reach is 0.456
     assert "exact match of 50 held-out dates" in capsys.readouterr().out
 
 
@@ -70,6 +70,6 @@ def test_dates_have_eight_formats():
 
 
 def test_twice_as_long_learns():
-    results = example("twice_as_long").main(steps=25, longest=4, hidden=32, count=50)
+    results = example("twice_as_long").main(steps=60, longest=4, hidden=32, count=50)
     for (_, letters), _ in results.values():
-        assert letters > 0.1  # of 26
+        assert letters > 0.3  # where one of 26 is chance
