@@ -26,7 +26,7 @@ __all__ = ["Decoder", "InputFeedingDecoder", "LuongDecoder", "PlainDecoder"]
 State = Any  # h or (h, c) of the recurrent stack; of an InputFeedingDecoder, (that, fed vector)
 
 
-class Decoded(NamedTuple):
+class DecoderOutput(NamedTuple):
     """What a decoder gives.
 
     Attributes
@@ -87,7 +87,7 @@ class Decoder(Composite):
         state: State = None,
         lengths: ArrayLike | None = None,
         mask: ArrayLike | None = None,
-    ) -> Decoded:
+    ) -> DecoderOutput:
         """Run whole sequences, each step's input given (inference: no dropout).
 
         Parameters
@@ -101,7 +101,7 @@ class Decoder(Composite):
 
         Returns
         -------
-        Decoded
+        DecoderOutput
             (y, state, weights).
 
         Raises
@@ -118,7 +118,7 @@ class Decoder(Composite):
         state: State = None,
         lengths: ArrayLike | None = None,
         mask: ArrayLike | None = None,
-    ) -> tuple[Decoded, Callable[..., DecoderGradients]]:
+    ) -> tuple[DecoderOutput, Callable[..., DecoderGradients]]:
         """Run whole sequences for training; arguments, results and errors as of a call.
 
         The pullback is ``pullback(dy, dstate=None) -> (dx, dmemory, dstate0)``.
@@ -174,9 +174,9 @@ class PlainDecoder(Decoder):
         state: State = None,
         lengths: ArrayLike | None = None,
         mask: ArrayLike | None = None,
-    ) -> Decoded:
+    ) -> DecoderOutput:
         """Run whole sequences; the memory is not looked at. See `Decoder`."""
-        return Decoded(*self.rnn(x, state), None)
+        return DecoderOutput(*self.rnn(x, state), None)
 
     def vjp(
         self,
@@ -185,7 +185,7 @@ class PlainDecoder(Decoder):
         state: State = None,
         lengths: ArrayLike | None = None,
         mask: ArrayLike | None = None,
-    ) -> tuple[Decoded, Callable[..., DecoderGradients]]:
+    ) -> tuple[DecoderOutput, Callable[..., DecoderGradients]]:
         """Run whole sequences for training. See `Decoder`."""
         (y, last), back = self.rnn.vjp(x, state)
 
@@ -193,7 +193,7 @@ class PlainDecoder(Decoder):
             dx, dstate0 = back(dy, dstate)
             return DecoderGradients(dx, None, dstate0)
 
-        return Decoded(y, last, None), pullback
+        return DecoderOutput(y, last, None), pullback
 
     def step(
         self, x_t: ArrayLike, state: State, memory: Memory | None
@@ -285,11 +285,11 @@ class LuongDecoder(AttentionDecoder):
         state: State = None,
         lengths: ArrayLike | None = None,
         mask: ArrayLike | None = None,
-    ) -> Decoded:
+    ) -> DecoderOutput:
         """Run whole sequences. See `Decoder`."""
         h, last = self.rnn(x, state)
         context, weights = self.attention(h, memory, lengths, mask)
-        return Decoded(self._combine_vjp(context, h)[0], last, weights)
+        return DecoderOutput(self._combine_vjp(context, h)[0], last, weights)
 
     def vjp(
         self,
@@ -298,7 +298,7 @@ class LuongDecoder(AttentionDecoder):
         state: State = None,
         lengths: ArrayLike | None = None,
         mask: ArrayLike | None = None,
-    ) -> tuple[Decoded, Callable[..., DecoderGradients]]:
+    ) -> tuple[DecoderOutput, Callable[..., DecoderGradients]]:
         """Run whole sequences for training. See `Decoder`."""
         (h, last), back_to_input = self.rnn.vjp(x, state)
         (context, weights), back_to_query = self.attention.vjp(h, memory, lengths, mask)
@@ -310,7 +310,7 @@ class LuongDecoder(AttentionDecoder):
             dx, dstate0 = back_to_input(dh + dquery, dstate)
             return DecoderGradients(dx, dmemory, dstate0)
 
-        return Decoded(y, last, weights), pullback
+        return DecoderOutput(y, last, weights), pullback
 
     def step(
         self, x_t: ArrayLike, state: State, memory: Memory | None
@@ -362,7 +362,7 @@ class InputFeedingDecoder(AttentionDecoder):
         state: State = None,
         lengths: ArrayLike | None = None,
         mask: ArrayLike | None = None,
-    ) -> Decoded:
+    ) -> DecoderOutput:
         """Run whole sequences. See `Decoder`."""
         inputs = self._inputs("x", x, 3)
         prepared = self.attention.prepare(memory, lengths, mask)
@@ -372,7 +372,7 @@ class InputFeedingDecoder(AttentionDecoder):
             y_t, state, weights_t = self.step(x_t, state, prepared)
             y.append(y_t)
             weights.append(weights_t)
-        return Decoded(np.stack(y), state, np.stack(weights))
+        return DecoderOutput(np.stack(y), state, np.stack(weights))
 
     def vjp(
         self,
@@ -381,7 +381,7 @@ class InputFeedingDecoder(AttentionDecoder):
         state: State = None,
         lengths: ArrayLike | None = None,
         mask: ArrayLike | None = None,
-    ) -> tuple[Decoded, Callable[..., DecoderGradients]]:
+    ) -> tuple[DecoderOutput, Callable[..., DecoderGradients]]:
         """Run whole sequences for training. See `Decoder`."""
         inputs = self._inputs("x", x, 3)
         prepared, back_to_memory = self.attention.prepare_vjp(memory, lengths, mask)
@@ -404,7 +404,7 @@ class InputFeedingDecoder(AttentionDecoder):
                 d_values += dv
             return DecoderGradients(dx, back_to_memory((d_keys, d_values)), (d_state, d_fed))
 
-        return Decoded(np.stack(y), state, np.stack(weights)), pullback
+        return DecoderOutput(np.stack(y), state, np.stack(weights)), pullback
 
     def _step_vjp(
         self, x_t: RealArray, state: State, memory: Memory
