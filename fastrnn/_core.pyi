@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 Real = NDArray[np.floating[Any]]
 Ids = NDArray[np.int64]
-WeightGradients = tuple[Real | None, Real | None, Real | None, Real | None]
+WeightGradients = tuple[Real | None, ...]
 
 __version__: str
 
@@ -34,6 +34,7 @@ class CellFloat64(_Cell): ...
 class _Tape:
     @property
     def cache_bytes(self) -> int: ...
+    def cached(self, block: int) -> Real: ...
     def backward(
         self,
         dy: Real | None,
@@ -41,17 +42,15 @@ class _Tape:
         dc_n: Real | None,
         weight_gradients: list[WeightGradients],
         need_dx: bool,
-    ) -> tuple[Real | None, Real, Real | None]: ...
+    ) -> tuple[Real | None, Real, Real | None, Real | None]: ...
 
 class TapeFloat32(_Tape): ...
 class TapeFloat64(_Tape): ...
 
 def pack_cell(
     kind: str,
-    weight_ih: Real,
-    weight_hh: Real,
-    bias_ih: Real | None,
-    bias_hh: Real | None,
+    weights: tuple[Real | None, ...],
+    options: tuple[Any, ...] | None,
     training: bool,
 ) -> _Cell: ...
 def layer_forward(
@@ -63,13 +62,19 @@ def layer_forward(
     h_n: Real,
     c_n: Real | None,
     batch_first: bool,
-    checkpoint_every: int = 0,
+    checkpoint_every: int,
+    options: tuple[Real | None, Real | None, Real | None, Real | None],
 ) -> tuple[Real, _Tape]: ...
 
 class _Stack:
     def __init__(self, layers: list[tuple[_Cell, ...]]) -> None: ...
     def call(
-        self, x: object, state: object, lengths: object, batch_first: bool
+        self,
+        x: object,
+        state: object,
+        lengths: object,
+        batch_first: bool,
+        attention: object = None,
     ) -> tuple[Real, Any] | None: ...
     def step(self, x_t: object, state: object) -> tuple[Real, Any] | None: ...
 
@@ -89,6 +94,18 @@ def embedding_backward(ids: Ids, dy: Real, grad_weight: Real) -> None: ...
 def cross_entropy(
     logits: Real, targets: Ids, row_weights: Real | None, ignore_index: int, need_grad: bool
 ) -> tuple[Real, Real | None]: ...
+def layer_norm_forward(
+    x: Real, weight: Real, bias: Real | None, eps: float, training: bool
+) -> tuple[Real, Real, Real]: ...
+def layer_norm_backward(
+    x: Real,
+    weight: Real,
+    mean: Real,
+    rstd: Real,
+    dy: Real,
+    grad_weight: Real | None,
+    grad_bias: Real | None,
+) -> Real: ...
 def sgd_step(
     param: Real,
     grad: Real,

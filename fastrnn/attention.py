@@ -23,12 +23,11 @@ from .attention_base import (
     Gradients,
     Memory,
     attend,
-    check_gradient,
     elementwise,
     real_steps,
 )
 from .attention_heads import MultiHeadAttention
-from .base import RealArray, check_dtype, check_flag, check_size, real_array
+from .base import RealArray, check_dtype, check_flag, check_gradient, check_size, real_array
 from .composite import Composite
 from .layers import LAYER_CLASSES, Seed
 
@@ -351,10 +350,10 @@ class SelfAttentivePooling(Composite):
         y = sums.reshape(len(rows), self.hops * self.in_features)
 
         def pullback(dy: ArrayLike, dweights: ArrayLike | None = None) -> RealArray:
-            d_sums = check_gradient("dy", dy, y.shape, self.dtype).reshape(sums.shape)
+            d_sums = check_gradient(dy, y.shape, self.dtype).reshape(sums.shape)
             d_weights = None
             if dweights is not None:
-                d_weights = check_gradient("dweights", dweights, weights.shape, self.dtype)
+                d_weights = check_gradient(dweights, weights.shape, self.dtype, "dweights")
             d_scores, d_rows = back(d_sums, d_weights)
             d_hidden = back_to_hidden(d_scores.swapaxes(1, 2)) * (1 - hidden * hidden)
             d_rows += back_to_rows(d_hidden)

@@ -9,10 +9,18 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from . import _core
-from .base import RealArray, check_dtype, check_flag, check_size, integer_array, real_array
+from .base import (
+    RealArray,
+    check_dtype,
+    check_flag,
+    check_gradient,
+    check_size,
+    integer_array,
+    real_array,
+)
 from .composite import Composite
 
-__all__ = ["Attention", "Memory", "attend", "check_gradient", "elementwise", "real_steps"]
+__all__ = ["Attention", "Memory", "attend", "elementwise", "real_steps"]
 
 Mask = NDArray[np.bool_]
 Gradients = tuple[RealArray, RealArray]
@@ -186,11 +194,11 @@ class Attention(Composite):
         def pullback(
             dcontext: ArrayLike, dweights: ArrayLike | None = None
         ) -> tuple[RealArray, Gradients]:
-            d_context = check_gradient("dcontext", dcontext, context.shape, self.dtype)
+            d_context = check_gradient(dcontext, context.shape, self.dtype, "dcontext")
             d_weights = None
             if dweights is not None:
                 d_weights = self._unshow(
-                    check_gradient("dweights", dweights, shown.shape, self.dtype)
+                    check_gradient(dweights, shown.shape, self.dtype, "dweights")
                 )
             d_scores, d_values = back(back_to_context(d_context), d_weights)
             d_q, d_keys = back_to_scores(d_scores)
@@ -333,13 +341,3 @@ def _softmax(scores: RealArray, mask: Mask | None) -> RealArray:
 def elementwise(function: Callable[[RealArray], RealArray], x: RealArray) -> RealArray:
     """Apply one of the core's functions, whose bits do not depend on the machine."""
     return function(np.ascontiguousarray(x).reshape(-1)).reshape(x.shape)
-
-
-def check_gradient(
-    name: str, value: ArrayLike, shape: tuple[int, ...], dtype: np.dtype[Any]
-) -> RealArray:
-    """Return the gradient `name` as an array; ValueError or TypeError if it does not fit."""
-    array = real_array(name, value, dtype)
-    if array.shape != shape:
-        raise ValueError(f"{name}: expected the shape {shape}, got {array.shape}")
-    return array

@@ -11,8 +11,8 @@ from numpy.typing import DTypeLike
 
 from . import _core
 from .attention_base import Attention, Gradients
-from .base import Parameter, RealArray, check_flag, check_number, check_size
-from .layers import Seed, _check_unchanged
+from .base import Parameter, RealArray, check_flag, check_number, check_size, check_unchanged
+from .layers import Seed
 
 __all__ = ["MultiHeadAttention"]
 
@@ -217,7 +217,7 @@ def _affine_vjp(
     y = _core.linear_forward(flat, weight._array[rows], offset)
 
     def pullback(dy: RealArray) -> RealArray:
-        _check_unchanged(weight, version)
+        check_unchanged(weight, version)
         dx = _core.linear_backward(
             flat,
             weight._array[rows],

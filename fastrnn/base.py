@@ -89,6 +89,16 @@ def real_array(name: str, value: ArrayLike, dtype: np.dtype[Any] | None = None) 
     return array if array.flags.aligned else array.copy()
 
 
+def check_gradient(
+    dy: ArrayLike, shape: tuple[int, ...], dtype: np.dtype[Any], name: str = "dy"
+) -> RealArray:
+    """Return the gradient `name` of an output as an array; ValueError if it has another shape."""
+    array = real_array(name, dy, dtype)
+    if array.shape != shape:
+        raise ValueError(f"{name}: expected the output's shape {shape}, got {array.shape}")
+    return array
+
+
 def integer_array(name: str, value: ArrayLike) -> NDArray[np.int64]:
     """Return the argument `name` as a C-contiguous int64 array; TypeError if it is of others."""
     array = np.asarray(value)
@@ -200,9 +210,22 @@ class Parameter:
             self.grad = np.zeros(self._array.shape, self._array.dtype)
         return self.grad
 
+    def add_grad(self, gradient: RealArray) -> None:
+        """Add to the gradient, if the parameter requires one; ValueError for another shape."""
+        if gradient.shape != self.shape:
+            raise ValueError(f"gradient: expected the shape {self.shape}, got {gradient.shape}")
+        if self.requires_grad:
+            self.ensure_grad()[...] += gradient
+
     def __repr__(self) -> str:
         frozen = "" if self.requires_grad else ", requires_grad=False"
         return f"Parameter({self._array!r}{frozen})"
+
+
+def check_unchanged(parameter: Parameter, version: int) -> None:
+    """Raise RuntimeError if the parameter is no longer of that version."""
+    if parameter.version != version:
+        raise RuntimeError("the weights changed between the forward pass and its pullback")
 
 
 class IncompatibleKeys(NamedTuple):
@@ -340,10 +363,11 @@ class Layer:
     def extra_repr(self) -> str:
         """Return what `repr` shows between the parentheses: the arguments that are no defaults."""
         signature = inspect.signature(type(self)).parameters
+        defaults = {name: parameter.default for name, parameter in signature.items()}
         return ", ".join(
             str(value) if name in self._plain_arguments else f"{name}={value!r}"
             for name, value in self.config().items()
-            if value != signature[name].default
+            if (tuple(value) if isinstance(value, list) else value) != defaults[name]
         )
 
     def __repr__(self) -> str:

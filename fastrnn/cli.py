@@ -1,4 +1,4 @@
-"""The command line: ``fastrnn train``, ``sample``, ``eval``, ``info`` and ``bench``.
+"""The command line: ``fastrnn train``, ``sample``, ``eval``, ``inspect``, ``info`` and ``bench``.
 
 Results go to standard output, progress and errors to standard error. The exit status is 0; 2 for
 bad input, which gets one line; 1 if training diverged or a file could not be written; 130 after
@@ -17,13 +17,13 @@ import signal
 import statistics
 import sys
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import __version__
+from .progress import Progress
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -119,7 +119,7 @@ def _run(training: Training, path: Path, limit: float) -> dict[str, Any]:
     spent = 0.0  # seconds of training, without validation
     windows = 0
     epoch_seconds = []
-    with _Interrupt() as interrupt, _Progress(training, limit) as progress:
+    with _Interrupt() as interrupt, Progress(training, limit) as progress:
         for epoch in range(1, training.recipe.epochs + 1):
             losses, before, start = [], spent, time.perf_counter()
             for loss in training.epoch():
@@ -183,71 +183,7 @@ class _Interrupt:
         signal.signal(signal.SIGINT, self._previous)
 
 
-class _Progress:
-    """A bar on standard error; where that is no terminal, a line every half minute."""
-
-    def __init__(self, training: Training, limit: float) -> None:
-        from tqdm import tqdm
-
-        self._training, self._limit = training, limit
-        epochs = training.recipe.epochs
-        self._windows = epochs * training.windows
-        self._epochs = f"/{epochs}" if math.isinf(limit) else ""
-        self._terminal = sys.stderr.isatty()
-        self._interval = 0.1 if self._terminal else 30.0
-        self._shown = 0.0
-        self._losses: deque[float] = deque(maxlen=50)
-        self._bar = tqdm(
-            total=1.0,
-            bar_format="{percentage:3.0f}%|{bar}|",
-            leave=False,
-            dynamic_ncols=True,
-            disable=not self._terminal,
-        )
-
-    def update(self, epoch: int, windows: int, loss: float, spent: float) -> None:
-        """Say that so many windows of all epochs are done, in so many seconds."""
-        self._losses.append(loss)
-        if spent < self._shown + self._interval:
-            return
-        self._shown = spent
-        part = min(max(windows / self._windows, spent / self._limit), 1.0)
-        left = round(spent * (1 - part) / part)
-        where = f"epoch {epoch}{self._epochs}"
-        text = (
-            f"loss {statistics.fmean(self._losses):.3f}, {self._rate(windows, spent)}, "
-            f"{left // 60}:{left % 60:02d} left"
-        )
-        if self._terminal:
-            self._bar.bar_format = f"{where} {{percentage:3.0f}}%|{{bar}}| {text}"
-            self._bar.n = part
-            self._bar.refresh()
-        else:
-            print(f"{where}, {part:.0%}: {text}", file=sys.stderr, flush=True)
-
-    def line(self, epoch: int, report: dict[str, Any], windows: int, seconds: float) -> None:
-        """Print an epoch's line on standard output, above the bar."""
-        loss = report["validation_loss"]
-        part = "" if windows == self._training.windows else f" ({report['epochs'] % 1:.0%})"
-        validation = "not validated" if loss is None else f"validation {loss:.4f} nats/char"
-        self._bar.write(
-            f"epoch {epoch}{self._epochs}{part}: train {report['train_loss']:.4f}, "
-            f"{validation}, {seconds:.1f} s, {self._rate(windows, seconds)}",
-            file=sys.stdout,
-        )
-        sys.stdout.flush()
-
-    def _rate(self, windows: int, seconds: float) -> str:
-        return f"{windows * self._training.window_size / seconds:,.0f} char/s"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._bar.close()
-
-
-# --- sample, eval, info, bench --------------------------------------------------------------------
+# --- sample, eval, inspect, info, bench ----------------------------------------------------------
 
 
 def _sample(arguments: argparse.Namespace) -> int:
@@ -308,6 +244,17 @@ def _eval(arguments: argparse.Namespace) -> int:
         bits = loss / math.log(2)
         print(f"{loss:.4f} nats/char ({bits:.4f} bits) over {streams.targets.size:,} characters")
     return 0
+
+
+def _inspect(arguments: argparse.Namespace) -> int:
+    from .inspect import command
+
+    try:
+        return command.run(arguments, _load(arguments.model), _read_text(arguments.file))
+    except ValueError as error:
+        raise CommandError(str(error)) from None
+    except OSError as error:
+        raise CommandError(f"--out: {arguments.out}: {error.strerror or error}") from None
 
 
 def _info(arguments: argparse.Namespace) -> int:
@@ -444,6 +391,7 @@ examples:
   fastrnn train book.txt --out book        train a character model on a text
   fastrnn sample book --temperature 0.7    let it write
   fastrnn eval book other.txt              its loss on another text
+  fastrnn inspect book book.txt            which cells follow quotes or lines
   fastrnn info book                        how it was made
   fastrnn bench --quick                    its speed beside other libraries
 
@@ -464,7 +412,8 @@ is, within the epoch, and ends with status 130.
 
 
 def _parser() -> argparse.ArgumentParser:
-    from .bench import command
+    from .bench import command as bench_command
+    from .inspect import command as inspect_command
 
     raw = argparse.RawDescriptionHelpFormatter
     parser = _Parser(
@@ -527,6 +476,18 @@ def _parser() -> argparse.ArgumentParser:
     add("--unknown", metavar="CHAR", help="stands in for characters the model does not know")
     _add_running(evaluate)
 
+    inspect = commands.add_parser(
+        "inspect",
+        help="find and show cells that follow a property of a text",
+        usage="fastrnn inspect MODEL FILE [options]",
+        description=inspect_command.DESCRIPTION,
+        epilog=inspect_command.EPILOG,
+        formatter_class=raw,
+    )
+    inspect.set_defaults(run=_inspect)
+    _add_model(inspect)
+    inspect_command.add_arguments(inspect)
+
     info = commands.add_parser(
         "info",
         help="show version, instruction set and threads, or what a model is",
@@ -541,12 +502,12 @@ def _parser() -> argparse.ArgumentParser:
         "bench",
         help="measure this machine, fastrnn and the other libraries that are installed",
         usage="fastrnn bench [options]",
-        description=command.DESCRIPTION,
-        epilog=command.EPILOG,
+        description=bench_command.DESCRIPTION,
+        epilog=bench_command.EPILOG,
         formatter_class=raw,
     )
     bench.set_defaults(run=_bench)
-    command.add_arguments(bench)
+    bench_command.add_arguments(bench)
     return parser
 
 

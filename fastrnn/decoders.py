@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import _core
-from .attention_base import Attention, Memory, check_gradient, elementwise
-from .base import Layer, RealArray, check_size, real_array
+from .attention_base import Attention, Memory, elementwise
+from .base import Layer, RealArray, check_gradient, check_size, real_array
 from .composite import Composite
 from .layers import LAYER_CLASSES, Seed
 from .recurrent import Recurrent
@@ -24,6 +24,12 @@ from .recurrent import Recurrent
 __all__ = ["Decoder", "InputFeedingDecoder", "LuongDecoder", "PlainDecoder"]
 
 State = Any  # h or (h, c) of the recurrent stack; of an InputFeedingDecoder, (that, fed vector)
+
+
+def output_size(rnn: Recurrent) -> int:
+    """Return the size of the outputs of a recurrent layer."""
+    twice = rnn.bidirectional and rnn.merge_mode == "concat"
+    return rnn._output_size * (2 if twice else 1)
 
 
 class DecoderOutput(NamedTuple):
@@ -63,6 +69,8 @@ class Decoder(Composite):
     ----------
     rnn : RNN, LSTM or GRU
     attention : Attention, or None
+    hidden_size : int
+        Size H of h, which is smaller than the stack's if it projects (`proj_size`).
     output_size : int
         Size O of the outputs.
     """
@@ -73,12 +81,12 @@ class Decoder(Composite):
         self._add_given(rnn=rnn, **parts)
         if not isinstance(rnn, Recurrent):
             raise TypeError(f"rnn: expected an RNN, LSTM or GRU, got {type(rnn).__name__}")
-        if rnn.bidirectional or rnn.batch_first:
-            raise ValueError("rnn: expected one direction and time first, got " + repr(rnn))
+        if rnn.bidirectional or rnn.go_backwards or rnn.batch_first:
+            raise ValueError(f"rnn: expected one direction, forwards, and time first, got {rnn!r}")
         self.rnn = rnn
         self.dtype = rnn.dtype
         self.attention: Any = parts.get("attention")
-        self.output_size = rnn.hidden_size
+        self.output_size = self.hidden_size = output_size(rnn)
 
     def __call__(
         self,
@@ -221,12 +229,12 @@ class AttentionDecoder(Decoder):
             raise TypeError(f"attention: expected an Attention, got {type(attention).__name__}")
         if attention.batch_first:
             raise ValueError("attention: expected time first, got " + repr(attention))
-        if attention.query_size != rnn.hidden_size:
+        if attention.query_size != self.hidden_size:
             raise ValueError(
-                f"attention: expected queries of the hidden size {rnn.hidden_size}, "
+                f"attention: expected queries of the hidden size {self.hidden_size}, "
                 f"got {attention.query_size}"
             )
-        size = rnn.hidden_size if attentional_size is None else attentional_size
+        size = self.hidden_size if attentional_size is None else attentional_size
         self.attentional_size = self.output_size = check_size("attentional_size", size)
         self._add_linears(self.dtype, seed)
 
@@ -240,7 +248,8 @@ class AttentionDecoder(Decoder):
         if not issubclass(kind, Attention):
             raise TypeError(f"attention: expected an Attention, got {kind.__name__}")
         context = kind.sizes(config["attention"]["config"])[2]
-        hidden = check_size("hidden_size", config["rnn"]["config"].get("hidden_size"))
+        rnn = config["rnn"]["config"]
+        hidden = check_size("hidden_size", rnn.get("proj_size") or rnn.get("hidden_size"))
         size = config.get("attentional_size")
         size = hidden if size is None else check_size("attentional_size", size)
         return {"combine": {"in_features": context + hidden, "out_features": size, "bias": False}}
@@ -305,7 +314,7 @@ class LuongDecoder(AttentionDecoder):
         y, back = self._combine_vjp(context, h)
 
         def pullback(dy: ArrayLike, dstate: State = None) -> DecoderGradients:
-            dcontext, dh = back(check_gradient("dy", dy, y.shape, self.dtype))
+            dcontext, dh = back(check_gradient(dy, y.shape, self.dtype))
             dquery, dmemory = back_to_query(dcontext)
             dx, dstate0 = back_to_input(dh + dquery, dstate)
             return DecoderGradients(dx, dmemory, dstate0)
@@ -393,7 +402,7 @@ class InputFeedingDecoder(AttentionDecoder):
             pullbacks.append(back)
 
         def pullback(dy: ArrayLike, dstate: State = None) -> DecoderGradients:
-            gradient = check_gradient("dy", dy, (len(y), *y[0].shape), self.dtype)
+            gradient = check_gradient(dy, (len(y), *y[0].shape), self.dtype)
             d_state, d_fed = dstate or (None, None)
             d_keys, d_values = np.zeros_like(prepared.keys), np.zeros_like(prepared.values)
             dx = np.empty_like(inputs)

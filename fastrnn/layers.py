@@ -15,28 +15,19 @@ from .base import (
     RealArray,
     check_dtype,
     check_flag,
+    check_gradient,
     check_number,
     check_size,
+    check_unchanged,
     integer_array,
     real_array,
 )
-from .recurrent import GRU, LSTM, RNN
+from .normalization import LayerNorm
+from .recurrent import AUGRU, GRU, LSTM, RNN, IndRNN
 
 __all__ = ["Dropout", "Embedding", "Linear", "Sequential"]
 
 Seed = int | np.random.Generator | None
-
-
-def _check_gradient(dy: ArrayLike, shape: tuple[int, ...], dtype: np.dtype[Any]) -> RealArray:
-    array = real_array("dy", dy, dtype)
-    if array.shape != shape:
-        raise ValueError(f"dy: expected the output's shape {shape}, got {array.shape}")
-    return array
-
-
-def _check_unchanged(parameter: Parameter, version: int) -> None:
-    if parameter.version != version:
-        raise RuntimeError("the weights changed between the forward pass and its pullback")
 
 
 class Linear(Layer):
@@ -123,8 +114,8 @@ class Linear(Layer):
         y = _core.linear_forward(rows, weight._array, None if bias is None else bias._array)
 
         def pullback(dy: ArrayLike) -> RealArray:
-            d_rows = _check_gradient(dy, shape, self.dtype).reshape(-1, self.out_features)
-            _check_unchanged(weight, version)
+            d_rows = check_gradient(dy, shape, self.dtype).reshape(-1, self.out_features)
+            check_unchanged(weight, version)
             dx = _core.linear_backward(
                 rows,
                 weight._array,
@@ -230,7 +221,7 @@ class Embedding(Layer):
         y = self.weight._array.take(array, axis=0)
 
         def pullback(dy: ArrayLike) -> None:
-            d_rows = _check_gradient(dy, y.shape, self.dtype).reshape(-1, self.embedding_dim)
+            d_rows = check_gradient(dy, y.shape, self.dtype).reshape(-1, self.embedding_dim)
             if not self.weight.requires_grad:
                 return
             grad = self.weight.ensure_grad()
@@ -285,7 +276,7 @@ class Dropout(Layer):
         factors = np.multiply(kept, scale, dtype=array.dtype)
 
         def pullback(dy: ArrayLike) -> RealArray:
-            return _check_gradient(dy, factors.shape, factors.dtype) * factors
+            return check_gradient(dy, factors.shape, factors.dtype) * factors
 
         return array * factors, pullback
 
@@ -446,7 +437,18 @@ class Sequential(Layer):
 # The classes a saved model may name: a fixed table, so that a file cannot name anything else.
 LAYER_CLASSES: dict[str, type[Layer]] = {
     layer_class.__name__: layer_class
-    for layer_class in (RNN, LSTM, GRU, Embedding, Linear, Dropout, Sequential)
+    for layer_class in (
+        RNN,
+        LSTM,
+        GRU,
+        IndRNN,
+        AUGRU,
+        Embedding,
+        Linear,
+        LayerNorm,
+        Dropout,
+        Sequential,
+    )
 }
 
 

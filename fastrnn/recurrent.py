@@ -1,356 +1,41 @@
-"""Recurrent layers: `RNN`, `LSTM` and `GRU`, with PyTorch's names, shapes and weights."""
+"""Recurrent layers with PyTorch's names, shapes and weights: RNN, LSTM, GRU and their variants."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from . import _core, base
-from .base import (
-    FLOAT32,
-    Parameter,
-    RealArray,
-    check_dtype,
-    check_flag,
-    check_number,
-    check_size,
+from .base import RealArray, check_flag, check_size
+from .recurrent_arguments import State
+from .recurrent_base import Recurrent
+from .recurrent_options import (
+    PRELU,
+    Activation,
+    CellOptions,
+    as_config,
+    check_activation,
+    check_limit,
 )
-from .recurrent_arguments import Call, RecurrentArguments, State
 
-__all__ = ["GRU", "LSTM", "RNN", "Recurrent"]
+__all__ = ["AUGRU", "GRU", "LSTM", "RNN", "IndRNN", "Recurrent"]
 
-WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-MAX_LAYERS = 10_000  # a slip of the keyboard should be an error, not an endless constructor
+Seed = int | np.random.Generator | None
+Function = str | Sequence[Any]  # an activation: its name, or (name, alpha, beta)
+
+TANH = ("tanh", 0.0, 0.0)
+SIGMOID = ("sigmoid", 0.0, 0.0)
 
 
-class Recurrent(RecurrentArguments):
-    """What `RNN`, `LSTM` and `GRU` share: a stack of layers in one or both directions."""
-
-    recurrent = True
-    _plain_arguments = ("input_size", "hidden_size")
-    _gates: int
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        bias: bool = True,
-        batch_first: bool = False,
-        dropout: float = 0.0,
-        bidirectional: bool = False,
-        dtype: DTypeLike = "float32",
-        seed: int | np.random.Generator | None = None,
-    ) -> None:
-        super().__init__()
-        self.input_size = check_size("input_size", input_size)
-        self.hidden_size = check_size("hidden_size", hidden_size)
-        self.num_layers = check_size("num_layers", num_layers)
-        if self.num_layers > MAX_LAYERS:
-            raise ValueError(f"num_layers: expected at most {MAX_LAYERS}, got {num_layers}")
-        self.bias = check_flag("bias", bias)
-        self.batch_first = check_flag("batch_first", batch_first)
-        self.dropout = check_number("dropout", dropout, 0.0, 1.0)
-        self.bidirectional = check_flag("bidirectional", bidirectional)
-        self.dtype = check_dtype(dtype)
-        self._directions = 2 if bidirectional else 1
-        self._rng = np.random.default_rng(seed)
-        bound = self.hidden_size**-0.5
-        for name, shape in self.parameter_shapes(Recurrent.config(self)):
-            initial = self._rng.uniform(-bound, bound, shape)
-            self._parameters[name] = Parameter(initial.astype(self.dtype))
-        self._cells: list[tuple[tuple[int, ...], Any]]
-        self._ready: tuple[object, Any]
-        self.__dict__.update(self._no_cells())
-        self._by_layer = [
-            [self._parameters.get(name) for name in self._names(layer)]
-            for layer in range(self.num_layers)
-        ]
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave out the packed weights, for copy and pickle: they are made anew when needed."""
-        return self.__dict__ | self._no_cells()
-
-    def _no_cells(self) -> dict[str, Any]:
-        """Return what holds packed weights, empty.
-
-        _cells: for each layer the versions of its parameters and the cells of its directions;
-        _ready: the `base.last_change` as of which the stack for inference is right, and the stack.
-        """
-        return {"_cells": [((), ())] * self.num_layers, "_ready": (None, None)}
-
-    def config(self) -> dict[str, Any]:
-        """Return the constructor's arguments (without the seed)."""
-        return {
-            "input_size": self.input_size,
-            "hidden_size": self.hidden_size,
-            "num_layers": self.num_layers,
-            "bias": self.bias,
-            "batch_first": self.batch_first,
-            "dropout": self.dropout,
-            "bidirectional": self.bidirectional,
-            "dtype": self.dtype.name,
-        }
-
-    @classmethod
-    def parameter_shapes(cls, config: Mapping[str, Any]) -> Iterator[tuple[str, tuple[int, ...]]]:
-        """Yield name and shape of each parameter; see `Layer.parameter_shapes`."""
-        size = check_size("input_size", config.get("input_size"))
-        hidden = check_size("hidden_size", config.get("hidden_size"))
-        suffixes = ("", "_reverse")[: 1 + check_flag("", config.get("bidirectional", False))]
-        biased = check_flag("bias", config.get("bias", True))
-        rows = cls._gates * hidden
-        for layer in range(check_size("num_layers", config.get("num_layers", 1))):
-            for suffix in suffixes:
-                yield f"weight_ih_l{layer}{suffix}", (rows, size)
-                yield f"weight_hh_l{layer}{suffix}", (rows, hidden)
-                if biased:
-                    yield f"bias_ih_l{layer}{suffix}", (rows,)
-                    yield f"bias_hh_l{layer}{suffix}", (rows,)
-            size = hidden * len(suffixes)
-
-    def __call__(
-        self, x: ArrayLike, state: State = None, lengths: ArrayLike | None = None
-    ) -> tuple[RealArray, State]:
-        """Run the layer over whole sequences (inference: no dropout).
-
-        Parameters
-        ----------
-        x : array_like, shape (T, B, I)
-            (B, T, I) with `batch_first`; (T, I) for one sequence. An integer array without the
-            last axis holds token ids, taken as one-hot vectors of length I.
-        state : array or tuple of arrays, optional
-            h, for an LSTM (h, c), each (num_layers * D, B, H), without B for one sequence; zeros
-            if None.
-        lengths : array_like of int, shape (B,), optional
-            Steps of each row, in any order, 0 <= length <= T. Outputs past a row's end are zero,
-            its final state is that of its own last step, and the reverse direction starts there.
-
-        Returns
-        -------
-        y : ndarray, shape (T, B, D * H)
-            The last layer's output, laid out as x; D is 2 if bidirectional, else 1.
-        state : as the argument
-            After the last step.
-
-        Raises
-        ------
-        ValueError
-            For a wrong shape, length or token id.
-        TypeError
-            For an array of another dtype than the layer's, or a state of the wrong type.
-        """
-        change, stack = self._ready
-        if change is not base.last_change:
-            stack = self._stack()
-        result: tuple[RealArray, State] | None = stack.call(x, state, lengths, self.batch_first)
-        if result is None:
-            result = stack.call(*self._plain(x, state, lengths), self.batch_first)
-            assert result is not None
-        return result
-
-    def vjp(
-        self,
-        x: ArrayLike,
-        state: State = None,
-        lengths: ArrayLike | None = None,
-        checkpoint_every: int | None = None,
-    ) -> tuple[tuple[RealArray, State], Callable[..., tuple[RealArray | None, State]]]:
-        """Run the layer for training: as a call, with dropout, and the pullback.
-
-        Parameters
-        ----------
-        x, state, lengths
-            As of a call.
-        checkpoint_every : int, optional
-            Where given, each layer keeps no gates for the pullback, but, beside its output, the
-            cell state of every so many steps (an LSTM; the others nothing), and the pullback
-            computes the gates anew for that many steps at a time (Chen et al. 2016; Gruslys et al.
-            2016). About sqrt(T) gives a state memory of O(sqrt T) instead of O(T), for some more
-            time; the bits of all results are the same. The outputs between the layers of a stack
-            are kept, as they are inputs.
-
-        Returns
-        -------
-        (y, state) : as a call returns it
-            y is read-only, as the pullback needs it.
-        pullback : callable
-            ``pullback(dy, dstate=None) -> (dx, dstate0)``: from the gradients of a loss with
-            respect to y and the final state (None: zeros) to those with respect to x and the
-            initial state. Adds to the ``grad`` of each parameter that requires it. May be called
-            more than once; x must not be changed in between. dx is None for token ids.
-        """
-        call = self._batched(*self._plain(x, state, lengths))
-        every = 0
-        if checkpoint_every is not None:
-            longest = max(1, call.x.shape[0])
-            every = min(check_size("checkpoint_every", checkpoint_every), longest)
-        y, h, c, tapes, masks = self._forward(call, every)
-        result = self._give(y, h, c, call.unbatched)
-        result[0].flags.writeable = False
-        wanted = [
-            [p is not None and p.requires_grad for p in parameters] for parameters in self._by_layer
-        ]
-
-        def pullback(dy: ArrayLike | None, dstate: State = None) -> tuple[RealArray | None, State]:
-            return self._backward(dy, dstate, y, h.shape, tapes, masks, wanted, call.unbatched)
-
-        return result, pullback
-
-    def step(self, x_t: ArrayLike, state: State = None) -> tuple[RealArray, State]:
-        """Run one time step (inference), for streaming.
-
-        Parameters
-        ----------
-        x_t : array_like, shape (B, I), or (I,) for one stream
-            Or token ids, shape (B,) or a single integer.
-        state : as of a call
-            What the last step returned; None starts anew.
-
-        Returns
-        -------
-        y_t : ndarray, shape (B, H) or (H,)
-        state : as of a call
-
-        Raises
-        ------
-        ValueError
-            Also for a bidirectional layer, which needs the whole sequence.
-        """
-        change, stack = self._ready
-        if change is not base.last_change:
-            stack = self._stack()
-        result: tuple[RealArray, State] | None = stack.step(x_t, state)
-        if result is None:
-            result = stack.step(*self._plain_step(x_t, state))
-            assert result is not None
-        return result
-
-    # --- passes -------------------------------------------------------------------------------
-
-    def _names(self, layer: int) -> list[str]:
-        suffixes = ("", "_reverse")[: self._directions]
-        return [f"{name}_l{layer}{suffix}" for suffix in suffixes for name in WEIGHTS]
-
-    def _kind(self) -> str:
-        raise NotImplementedError
-
-    def _stack(self) -> Any:
-        """Return the stack for inference; see `base.last_change`."""
-        change = base.last_change  # before the versions: a later change is for the next call
-        cells = [self._packed(layer, False) for layer in range(self.num_layers)]
-        stack = (_core.StackFloat32 if self.dtype == FLOAT32 else _core.StackFloat64)(cells)
-        self._ready = (change, stack)
-        return stack
-
-    def _packed(self, layer: int, training: bool) -> Any:
-        """Return the layer's cells, packed for the kernels; packed anew when a weight changed."""
-        parameters = self._by_layer[layer]
-        key = tuple([-1 if p is None else p.version for p in parameters])
-        packed_key, cells = self._cells[layer]
-        if packed_key != key or (training and not cells[0].training):
-            arrays: list[Any] = [None if p is None else p._array for p in parameters]
-            kind = self._kind()
-            cells = tuple(
-                _core.pack_cell(kind, w_ih, w_hh, b_ih, b_hh, training)
-                for w_ih, w_hh, b_ih, b_hh in (
-                    arrays[4 * d : 4 * d + 4] for d in range(self._directions)
-                )
-            )
-            self._cells[layer] = (key, cells)
-        return cells
-
-    def _forward(
-        self, call: Call, checkpoint_every: int = 0
-    ) -> tuple[RealArray, RealArray, RealArray | None, list[Any], list[RealArray]]:
-        """Return y, h_n, c_n, a tape per layer and the dropout masks between, for training."""
-        x, D = call.x, self._directions
-        shape = (self.num_layers * D, x.shape[1], self.hidden_size)
-        h_n = np.empty(shape, self.dtype)
-        c_n = np.empty(shape, self.dtype) if self._has_cell_state else None
-        tapes, masks = [], []
-        for layer in range(self.num_layers):
-            if layer > 0 and self.dropout > 0:
-                masks.append(self._dropout_mask(x.shape))
-                x = x * masks[-1]
-            part = slice(layer * D, layer * D + D)
-            x, tape = _core.layer_forward(
-                self._packed(layer, True),
-                x,
-                None if call.h0 is None else call.h0[part],
-                None if call.c0 is None else call.c0[part],
-                call.lengths,
-                h_n[part],
-                None if c_n is None else c_n[part],
-                self.batch_first and not call.unbatched,
-                checkpoint_every,
-            )
-            tapes.append(tape)
-        return x, h_n, c_n, tapes, masks
-
-    def _dropout_mask(self, shape: tuple[int, ...]) -> RealArray:
-        """Return 1 / (1 - p) where a value stays and 0 where it is dropped (Srivastava 2014)."""
-        if self.dropout == 1.0:
-            return np.zeros(shape, self.dtype)
-        kept = self._rng.random(shape, np.float32) >= self.dropout
-        mask: RealArray = kept.astype(self.dtype)
-        mask *= 1 / (1 - self.dropout)
-        return mask
-
-    def _backward(
-        self,
-        dy: ArrayLike | None,
-        dstate: State,
-        y: RealArray,
-        state_shape: tuple[int, ...],
-        tapes: list[Any],
-        masks: list[RealArray],
-        wanted: list[list[bool]],
-        unbatched: bool,
-    ) -> tuple[RealArray | None, State]:
-        self._check_gradients()
-        d_y = self._output_gradient(dy, y, unbatched)
-        dh_n, dc_n = self._state_gradients(dstate, y.shape[1], unbatched)
-        d_h0 = np.empty(state_shape, self.dtype)
-        d_c0 = np.empty(state_shape, self.dtype) if self._has_cell_state else None
-        D, gradients = self._directions, []
-        for layer in reversed(range(self.num_layers)):
-            # Written here first: an interrupted call leaves the parameters' gradients alone.
-            new = [
-                np.zeros(p.shape, self.dtype) if want and p is not None else None
-                for p, want in zip(self._by_layer[layer], wanted[layer], strict=True)
-            ]
-            gradients.append((layer, new))
-            part = slice(layer * D, layer * D + D)
-            d_y, d_h0[part], d_c = tapes[layer].backward(
-                d_y,
-                None if dh_n is None else dh_n[part],
-                None if dc_n is None else dc_n[part],
-                [tuple(new[4 * d : 4 * d + 4]) for d in range(D)],
-                True,
-            )
-            if d_c0 is not None:
-                d_c0[part] = d_c
-            if layer > 0 and masks:
-                d_y = d_y * masks[layer - 1]
-        for layer, new in gradients:
-            for parameter, gradient in zip(self._by_layer[layer], new, strict=True):
-                if parameter is not None and gradient is not None:
-                    if parameter.grad is None:
-                        parameter.grad = gradient
-                    else:
-                        parameter.grad += gradient
-        if d_y is not None:
-            if unbatched:
-                d_y = d_y[:, 0]
-            elif self.batch_first:
-                d_y = d_y.swapaxes(0, 1)
-        if unbatched:
-            d_h0, d_c0 = d_h0[:, 0], None if d_c0 is None else d_c0[:, 0]
-        return d_y, d_h0 if d_c0 is None else (d_h0, d_c0)
+def _activations(value: Sequence[Function], names: tuple[str, ...]) -> list[Activation]:
+    """Return the argument `activations`, one for each of `names`."""
+    if isinstance(value, str) or not isinstance(value, Sequence) or len(value) != len(names):
+        raise ValueError(
+            f"activations: expected {len(names)}, of {', '.join(names)}, got {value!r}"
+        )
+    return [check_activation(f"activations ({n})", v) for n, v in zip(names, value, strict=True)]
 
 
 class RNN(Recurrent):
@@ -364,8 +49,11 @@ class RNN(Recurrent):
         Sizes I of the input and H of the state.
     num_layers : int, default 1
         Layers, each taking the outputs of the one below.
-    nonlinearity : {"tanh", "relu"}
-        The function f.
+    nonlinearity : str or tuple
+        The function f: "tanh" (default), "relu", or any of ONNX's (leaky_relu, thresholded_relu,
+        scaled_tanh, hard_sigmoid, sigmoid, elu, softsign, softplus, affine), where wanted with its
+        numbers, as ("leaky_relu", 0.1); "identity"; "prelu", with a learned slope per unit (He et
+        al. 2015).
     bias : bool, default True
         Whether there are bias_ih and bias_hh.
     batch_first : bool, default False
@@ -373,15 +61,36 @@ class RNN(Recurrent):
     dropout : float, default 0.0
         Probability of dropping an output between layers, in `vjp` only (Srivastava et al. 2014).
     bidirectional : bool, default False
-        Whether a second direction runs backwards; outputs are concatenated (Schuster & Paliwal
-        1997).
+        Whether a second direction runs backwards (Schuster & Paliwal 1997).
+    layer_norm : bool, default False
+        Whether the products with weight_ih and weight_hh are normalised over the units, each with a
+        gain (gain_ih, gain_hh) and its bias after that (Ba et al. 2016, eq. 20-25).
+    clip : float, optional
+        Bound of what the functions take, as ONNX's clip.
+    recurrent_dropout : float, default 0.0
+        Probability of dropping a unit of h_{t-1} where the product with weight_hh takes it, the
+        same ones at all steps of a sequence, in `vjp` only (Gal & Ghahramani 2016).
+    weight_dropout : float, default 0.0
+        Probability of dropping an element of weight_hh, in `vjp` only (DropConnect: Wan et al.
+        2013; Merity et al. 2018).
+    zoneout : float, default 0.0
+        Probability that a unit keeps its old state in `vjp`; a call mixes old and new with that
+        weight (Krueger et al. 2017).
+    merge_mode : {"concat", "sum", "mean", "mul"}
+        How the outputs of two directions become one.
+    go_backwards : bool, default False
+        Whether a single direction reads each row from its last step to its first; outputs come in
+        that order, as in Keras.
+    learned_state : bool, default False
+        Whether the state to begin with, where none is given and after a reset, is a parameter: h_0
+        (num_layers * D, H), at first zeros.
     dtype : {"float32", "float64"}
     seed : int or numpy.random.Generator, optional
         Of the initial weights, uniform over +-1 / sqrt(H) as in PyTorch, and of dropout.
 
     See Also
     --------
-    LSTM, GRU
+    LSTM, GRU, IndRNN
     """
 
     _gates = 1
@@ -391,36 +100,137 @@ class RNN(Recurrent):
         input_size: int,
         hidden_size: int,
         num_layers: int = 1,
-        nonlinearity: str = "tanh",
+        nonlinearity: Function = "tanh",
         bias: bool = True,
         batch_first: bool = False,
         dropout: float = 0.0,
         bidirectional: bool = False,
         *,
+        layer_norm: bool = False,
+        clip: float | None = None,
+        recurrent_dropout: float = 0.0,
+        weight_dropout: float = 0.0,
+        zoneout: float = 0.0,
+        merge_mode: str = "concat",
+        go_backwards: bool = False,
+        learned_state: bool = False,
         dtype: DTypeLike = "float32",
-        seed: int | np.random.Generator | None = None,
+        seed: Seed = None,
     ) -> None:
-        if nonlinearity not in ("tanh", "relu"):
-            raise ValueError(f"nonlinearity: expected 'tanh' or 'relu', got {nonlinearity!r}")
-        self.nonlinearity = nonlinearity
+        self._function = check_activation("nonlinearity", nonlinearity, prelu=True)
+        self.nonlinearity = as_config(self._function)
+        self._clip = check_limit("clip", clip)
+        self.layer_norm = check_flag("layer_norm", layer_norm)
+        super().__init__(
+            {
+                "input_size": input_size,
+                "hidden_size": hidden_size,
+                "num_layers": num_layers,
+                "nonlinearity": self.nonlinearity,
+                "bias": bias,
+                "batch_first": batch_first,
+                "dropout": dropout,
+                "bidirectional": bidirectional,
+                "layer_norm": self.layer_norm,
+                "clip": clip,
+                "recurrent_dropout": recurrent_dropout,
+                "weight_dropout": weight_dropout,
+                "zoneout": zoneout,
+                "merge_mode": merge_mode,
+                "go_backwards": go_backwards,
+                "learned_state": learned_state,
+                "dtype": dtype,
+            },
+            seed,
+        )
+
+    @classmethod
+    def _cell_shapes(
+        cls, config: Mapping[str, Any], size: int, hidden: int, output: int
+    ) -> Iterator[tuple[str, tuple[int, ...]]]:
+        yield from super()._cell_shapes(config, size, hidden, output)
+        function = check_activation("nonlinearity", config.get("nonlinearity", "tanh"), prelu=True)
+        if function == PRELU:
+            yield "slope", (hidden,)
+
+    def _kind(self) -> str:
+        return "rnn" if self._options() else "rnn_" + self._function[0]
+
+    def _options(self) -> CellOptions | None:
+        options = CellOptions(self._function, TANH, TANH, self._clip, keep_h=self._zoneout[0])
+        plain = self._function[0] in ("tanh", "relu") and not self.layer_norm
+        return None if plain and options == CellOptions(self._function, TANH, TANH) else options
+
+
+class IndRNN(RNN):
+    """Independently recurrent network: h_t = f(W_ih x_t + b_ih + u * h_{t-1} + b_hh).
+
+    Each unit sees its own past alone: the parameter weight_hh_l0 is the vector u (H,), at first
+    uniform over [0, 1]. Li et al. (2018), "Independently recurrent neural network (IndRNN)", eq. 2;
+    their f is relu. The arguments are those of `RNN`; recurrent_dropout is not among the uses of a
+    product that there is not.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        nonlinearity: Function = "relu",
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        *,
+        clip: float | None = None,
+        recurrent_dropout: float = 0.0,
+        weight_dropout: float = 0.0,
+        zoneout: float = 0.0,
+        merge_mode: str = "concat",
+        go_backwards: bool = False,
+        learned_state: bool = False,
+        dtype: DTypeLike = "float32",
+        seed: Seed = None,
+    ) -> None:
+        if recurrent_dropout != 0:
+            raise ValueError(f"recurrent_dropout: expected 0 for IndRNN, got {recurrent_dropout!r}")
         super().__init__(
             input_size,
             hidden_size,
             num_layers,
+            nonlinearity,
             bias,
             batch_first,
             dropout,
             bidirectional,
-            dtype,
-            seed,
+            clip=clip,
+            recurrent_dropout=recurrent_dropout,
+            weight_dropout=weight_dropout,
+            zoneout=zoneout,
+            merge_mode=merge_mode,
+            go_backwards=go_backwards,
+            learned_state=learned_state,
+            dtype=dtype,
+            seed=seed,
         )
 
-    def config(self) -> dict[str, Any]:
-        """Return the constructor's arguments (without the seed)."""
-        return {**super().config(), "nonlinearity": self.nonlinearity}
+    def _initial(self, name: str, shape: tuple[int, ...]) -> RealArray:
+        if name.startswith("weight_hh"):
+            return self._rng.random(shape)
+        return super()._initial(name, shape)
+
+    @classmethod
+    def _cell_shapes(
+        cls, config: Mapping[str, Any], size: int, hidden: int, output: int
+    ) -> Iterator[tuple[str, tuple[int, ...]]]:
+        for name, shape in super()._cell_shapes(config, size, hidden, output):
+            yield name, (hidden,) if name == "weight_hh" else shape
 
     def _kind(self) -> str:
-        return "rnn_" + self.nonlinearity
+        return "indrnn"
+
+    def _options(self) -> CellOptions:
+        return CellOptions(self._function, TANH, TANH, self._clip, keep_h=self._zoneout[0])
 
 
 class LSTM(Recurrent):
@@ -444,8 +254,32 @@ class LSTM(Recurrent):
     dropout : float, default 0.0
         Probability of dropping an output between layers, in `vjp` only (Srivastava et al. 2014).
     bidirectional : bool, default False
-        Whether a second direction runs backwards; outputs are concatenated (Schuster & Paliwal
-        1997).
+        Whether a second direction runs backwards (Schuster & Paliwal 1997).
+    proj_size : int, default 0
+        Where above 0, h_t = W_hr (o * tanh(c_t)) of that size P < H, with the parameter weight_hr
+        (P, H) (Sak et al. 2014).
+    peephole : bool, default False
+        Whether gates see the cell, i and f c_{t-1}, o c_t, through the vectors p_i, p_f, p_o, the
+        parameter peephole (3 H,) (Gers & Schmidhuber 2000; ONNX's input P, which has i, o, f).
+    coupled : bool, default False
+        Whether f = 1 - i (Greff et al. 2017; ONNX's input_forget): weights have the three gates
+        i, g, o, peepholes i, o.
+    activations : three str or tuples
+        The functions of the gates, of g and of c_t in h_t, as of `RNN`; ONNX's f, g, h.
+    layer_norm : bool, default False
+        Whether the products with weight_ih and weight_hh are normalised over the units, each with a
+        gain (gain_ih, gain_hh) and its bias after that, and c_t in h_t (gain_c,
+        bias_c) (Ba et al. 2016, eq. 20-25).
+    clip : float, optional
+        Bound of what these functions take, as ONNX's clip.
+    cell_clip : float, optional
+        Bound of c_t (Sak et al. 2014).
+    recurrent_dropout, weight_dropout : float, default 0.0
+        As of `RNN`.
+    zoneout : float or (float, float), default 0.0
+        As of `RNN`; of h and c.
+    merge_mode, go_backwards, learned_state
+        As of `RNN`; the learned states are h_0 and c_0.
     dtype : {"float32", "float64"}
     seed : int or numpy.random.Generator, optional
         Of the initial weights, uniform over +-1 / sqrt(H) as in PyTorch, and of dropout.
@@ -470,24 +304,99 @@ class LSTM(Recurrent):
         batch_first: bool = False,
         dropout: float = 0.0,
         bidirectional: bool = False,
+        proj_size: int = 0,
         *,
+        peephole: bool = False,
+        coupled: bool = False,
+        activations: Sequence[Function] = ("sigmoid", "tanh", "tanh"),
+        layer_norm: bool = False,
+        clip: float | None = None,
+        cell_clip: float | None = None,
+        recurrent_dropout: float = 0.0,
+        weight_dropout: float = 0.0,
+        zoneout: float | tuple[float, float] = 0.0,
+        merge_mode: str = "concat",
+        go_backwards: bool = False,
+        learned_state: bool = False,
         dtype: DTypeLike = "float32",
-        seed: int | np.random.Generator | None = None,
+        seed: Seed = None,
     ) -> None:
+        self.peephole = check_flag("peephole", peephole)
+        self.coupled = check_flag("coupled", coupled)
+        self.layer_norm = check_flag("layer_norm", layer_norm)
+        self._functions = _activations(activations, ("gates", "g", "c"))
+        self._clips = check_limit("clip", clip), check_limit("cell_clip", cell_clip)
+        self.proj_size = check_size("proj_size", proj_size, 0)
+        if self.proj_size >= check_size("hidden_size", hidden_size):
+            raise ValueError(f"proj_size: expected less than hidden_size, got {proj_size}")
         super().__init__(
-            input_size,
-            hidden_size,
-            num_layers,
-            bias,
-            batch_first,
-            dropout,
-            bidirectional,
-            dtype,
+            {
+                "input_size": input_size,
+                "hidden_size": hidden_size,
+                "num_layers": num_layers,
+                "bias": bias,
+                "batch_first": batch_first,
+                "dropout": dropout,
+                "bidirectional": bidirectional,
+                "proj_size": self.proj_size,
+                "peephole": self.peephole,
+                "coupled": self.coupled,
+                "activations": tuple(as_config(f) for f in self._functions),
+                "layer_norm": self.layer_norm,
+                "clip": clip,
+                "cell_clip": cell_clip,
+                "recurrent_dropout": recurrent_dropout,
+                "weight_dropout": weight_dropout,
+                "zoneout": zoneout,
+                "merge_mode": merge_mode,
+                "go_backwards": go_backwards,
+                "learned_state": learned_state,
+                "dtype": dtype,
+            },
             seed,
         )
+        if self.proj_size and self._zoneout[0]:
+            raise ValueError(f"zoneout: expected 0 for h with proj_size, got {self._zoneout[0]}")
+
+    @classmethod
+    def _num_gates(cls, config: Mapping[str, Any]) -> int:
+        return 3 if check_flag("coupled", config.get("coupled", False)) else 4
+
+    @classmethod
+    def _cell_shapes(
+        cls, config: Mapping[str, Any], size: int, hidden: int, output: int
+    ) -> Iterator[tuple[str, tuple[int, ...]]]:
+        yield from super()._cell_shapes(config, size, hidden, output)
+        if check_flag("peephole", config.get("peephole", False)):
+            yield "peephole", ((cls._num_gates(config) - 1) * hidden,)
 
     def _kind(self) -> str:
-        return "lstm"
+        return "lstm_coupled" if self.coupled else "lstm"
+
+    def _options(self) -> CellOptions | None:
+        (f, g, h), (clip, cell_clip) = self._functions, self._clips
+        options = CellOptions(f, g, h, clip, cell_clip, *self._zoneout)
+        plain = options == CellOptions(SIGMOID, TANH, TANH)
+        return None if plain and not (self.peephole or self.coupled or self.layer_norm) else options
+
+    def cell_states(
+        self,
+        x: ArrayLike,
+        state: State = None,
+        lengths: ArrayLike | None = None,
+        *,
+        mask: ArrayLike | None = None,
+        resets: ArrayLike | None = None,
+    ) -> RealArray:
+        """Return c_t of all steps of the last layer (inference), laid out as y: (T, B, D * H).
+
+        Arguments as of a call; masked steps as in y.
+        """
+        given = self._batched(x, state, lengths, None, mask, resets)
+        call, group = self._prepare(given)
+        tapes = self._forward(call, 0, False, training=False)[3]
+        c = group.put(tapes[-1].core.cached(3 if self.coupled else 4), self._repeat(given))
+        return self._give(c, c, None, given.unbatched)[0]
 
 
 class GRU(Recurrent):
@@ -511,10 +420,15 @@ class GRU(Recurrent):
     dropout : float, default 0.0
         Probability of dropping an output between layers, in `vjp` only (Srivastava et al. 2014).
     bidirectional : bool, default False
-        Whether a second direction runs backwards; outputs are concatenated (Schuster & Paliwal
-        1997).
+        Whether a second direction runs backwards (Schuster & Paliwal 1997).
     reset_after : bool, default True
         Whether the reset gate acts after the product with the state (True) or before it.
+    activations : two str or tuples
+        The functions of the gates and of n, as of `RNN`; ONNX's f, g.
+    layer_norm, clip, recurrent_dropout, weight_dropout, zoneout
+        As of `RNN`; the products of n are normalised apart from those of r and z.
+    merge_mode, go_backwards, learned_state
+        As of `RNN`.
     dtype : {"float32", "float64"}
     seed : int or numpy.random.Generator, optional
         Of the initial weights, uniform over +-1 / sqrt(H) as in PyTorch, and of dropout.
@@ -533,25 +447,149 @@ class GRU(Recurrent):
         bidirectional: bool = False,
         *,
         reset_after: bool = True,
+        activations: Sequence[Function] = ("sigmoid", "tanh"),
+        layer_norm: bool = False,
+        clip: float | None = None,
+        recurrent_dropout: float = 0.0,
+        weight_dropout: float = 0.0,
+        zoneout: float = 0.0,
+        merge_mode: str = "concat",
+        go_backwards: bool = False,
+        learned_state: bool = False,
         dtype: DTypeLike = "float32",
-        seed: int | np.random.Generator | None = None,
+        seed: Seed = None,
     ) -> None:
         self.reset_after = check_flag("reset_after", reset_after)
+        self.layer_norm = check_flag("layer_norm", layer_norm)
+        self._functions = _activations(activations, ("gates", "n"))
+        self._clip = check_limit("clip", clip)
         super().__init__(
-            input_size,
-            hidden_size,
-            num_layers,
-            bias,
-            batch_first,
-            dropout,
-            bidirectional,
-            dtype,
+            {
+                "input_size": input_size,
+                "hidden_size": hidden_size,
+                "num_layers": num_layers,
+                "bias": bias,
+                "batch_first": batch_first,
+                "dropout": dropout,
+                "bidirectional": bidirectional,
+                "reset_after": self.reset_after,
+                "activations": tuple(as_config(f) for f in self._functions),
+                "layer_norm": self.layer_norm,
+                "clip": clip,
+                "recurrent_dropout": recurrent_dropout,
+                "weight_dropout": weight_dropout,
+                "zoneout": zoneout,
+                "merge_mode": merge_mode,
+                "go_backwards": go_backwards,
+                "learned_state": learned_state,
+                "dtype": dtype,
+            },
             seed,
         )
 
-    def config(self) -> dict[str, Any]:
-        """Return the constructor's arguments (without the seed)."""
-        return {**super().config(), "reset_after": self.reset_after}
-
     def _kind(self) -> str:
         return "gru" if self.reset_after else "gru_reset_before"
+
+    def _options(self) -> CellOptions | None:
+        f, g = self._functions
+        options = CellOptions(f, g, TANH, self._clip, keep_h=self._zoneout[0])
+        plain = options == CellOptions(SIGMOID, TANH, TANH)
+        return None if plain and not self.layer_norm else options
+
+
+class AUGRU(GRU):
+    """GRU whose update gate is held back by an attention score of each step, one layer.
+
+    As `GRU`, with (1 - a_t) z in place of z: Zhou et al. (2019), "Deep interest evolution network
+    for click-through rate prediction", eq. 8-9, in the form of oneDNN. A call and `vjp` take the
+    scores after x, and the pullback returns their gradient after dx.
+
+    Parameters
+    ----------
+    input_size, hidden_size, bias, batch_first, reset_after, activations, clip, dtype, seed
+        As of `GRU`.
+
+    Examples
+    --------
+    >>> augru = fastrnn.AUGRU(16, 32)
+    >>> y, h = augru(x, attention)                       # x (T, B, 16), attention (T, B)
+    >>> (y, h), pullback = augru.vjp(x, attention)
+    >>> dx, dattention, dh0 = pullback(dy)
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        batch_first: bool = False,
+        *,
+        reset_after: bool = True,
+        activations: Sequence[Function] = ("sigmoid", "tanh"),
+        clip: float | None = None,
+        dtype: DTypeLike = "float32",
+        seed: Seed = None,
+    ) -> None:
+        super().__init__(
+            input_size,
+            hidden_size,
+            bias=bias,
+            batch_first=batch_first,
+            reset_after=reset_after,
+            activations=activations,
+            clip=clip,
+            dtype=dtype,
+            seed=seed,
+        )
+        self._one_call = False
+
+    def config(self) -> dict[str, Any]:
+        """Return the constructor's arguments (without the seed)."""
+        names = ("input_size", "hidden_size", "bias", "batch_first", "reset_after", "activations")
+        return {name: self._config[name] for name in (*names, "clip", "dtype")}
+
+    def _options(self) -> CellOptions:
+        f, g = self._functions
+        return CellOptions(f, g, TANH, self._clip)
+
+    def __call__(  # type: ignore[override]
+        self,
+        x: ArrayLike,
+        attention: ArrayLike,
+        state: State = None,
+        lengths: ArrayLike | None = None,
+        *,
+        mask: ArrayLike | None = None,
+        resets: ArrayLike | None = None,
+    ) -> tuple[RealArray, State]:
+        """As of `GRU`; attention (T, B), laid out as x, usually from 0 to 1."""
+        return self._infer(self._batched(x, state, lengths, attention, mask, resets))
+
+    def vjp(  # type: ignore[override]
+        self,
+        x: ArrayLike,
+        attention: ArrayLike,
+        state: State = None,
+        lengths: ArrayLike | None = None,
+        checkpoint_every: int | None = None,
+        *,
+        mask: ArrayLike | None = None,
+        resets: ArrayLike | None = None,
+    ) -> tuple[
+        tuple[RealArray, State],
+        Callable[..., tuple[RealArray | None, RealArray, State]],
+    ]:
+        """As of `GRU`, with ``pullback(dy, dstate=None) -> (dx, dattention, dstate0)``."""
+        call = self._batched(x, state, lengths, attention, mask, resets)
+        return self._vjp(call, checkpoint_every)
+
+    def step(  # type: ignore[override]
+        self, x_t: ArrayLike, attention_t: ArrayLike, state: State = None
+    ) -> tuple[RealArray, State]:
+        """Run one step: x_t (B, I) or (I,), attention_t (B,) or ()."""
+        x, state = self._plain_step(x_t, state)
+        attention = np.asarray(attention_t)
+        axis = 1 if self.batch_first and x.ndim > (x.dtype.kind == "f") else 0
+        y, state = self(np.expand_dims(x, axis), np.expand_dims(attention, axis), state)
+        y_t: RealArray = np.take(y, 0, axis=axis)
+        return y_t, state

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .base import Layer, RealArray, integer_array, real_array
+from .regroup import Regrouping, flag_array, regroup
 
 __all__ = ["Call", "RecurrentArguments", "State"]
 
@@ -19,13 +20,21 @@ State = Any  # h for RNN and GRU, (h, c) for LSTM
 
 
 class Call(NamedTuple):
-    """Arguments of the passes of training: always batched, time first (a view where need be)."""
+    """Arguments of the passes layer by layer: always batched, time first (a view where need be)."""
 
     x: NDArray[Any]
     h0: RealArray | None
     c0: RealArray | None
     lengths: NDArray[np.int64] | None
+    attention: RealArray | None
+    mask: NDArray[np.bool_] | None
+    resets: NDArray[np.bool_] | None
     unbatched: bool
+
+    def regrouping(self) -> Regrouping:
+        """Return what makes it a plain ragged batch."""
+        T, B = self.x.shape[:2]
+        return regroup(T, B, self.lengths, self.mask, self.resets)
 
 
 class RecurrentArguments(Layer):
@@ -36,8 +45,10 @@ class RecurrentArguments(Layer):
     num_layers: int
     batch_first: bool
     bidirectional: bool
+    go_backwards: bool
     dtype: np.dtype[Any]
     _directions: int
+    _output_size: int  # of one direction: units, or their projection
     _has_cell_state = False
 
     def _input(self, name: str, x: ArrayLike) -> NDArray[Any]:
@@ -70,8 +81,9 @@ class RecurrentArguments(Layer):
 
     def _plain_step(self, x_t: ArrayLike, state: State) -> tuple[NDArray[Any], State]:
         """Return the arguments of a step as plain arrays, or raise what is wrong with them."""
-        if self.bidirectional:
-            raise ValueError("step: expected one direction, got a bidirectional layer")
+        if self.bidirectional or self.go_backwards:
+            kind = "a bidirectional layer" if self.bidirectional else "one that goes backwards"
+            raise ValueError(f"step: expected one direction, forward, got {kind}")
         x = self._input("x_t", x_t)
         rank = 1 if x.dtype.kind in "iu" else 2
         if x.ndim not in (rank - 1, rank) or (rank == 2 and x.shape[-1] != self.input_size):
@@ -110,30 +122,54 @@ class RecurrentArguments(Layer):
         if state is None:
             return None
         if not self._has_cell_state:
-            return self._state("state (h)", state, B)
+            return self._state("state (h)", state, B, self._output_size)
         if not isinstance(state, (tuple, list)) or len(state) != 2:
             raise TypeError(f"state: expected a tuple (h, c), got {_kind(state)}")
         h, c = state
-        return self._state("state[0] (h)", h, B), self._state("state[1] (c)", c, B)
+        return (
+            self._state("state[0] (h)", h, B, self._output_size),
+            self._state("state[1] (c)", c, B, self.hidden_size),
+        )
 
-    def _state(self, name: str, value: ArrayLike, B: int | None) -> RealArray:
+    def _state(self, name: str, value: ArrayLike, B: int | None, width: int) -> RealArray:
         if isinstance(value, tuple):
             raise TypeError(f"{name}: expected an array, got a tuple")
         array = real_array(name, value, self.dtype)
         layers = self.num_layers * self._directions
-        expected = (layers, self.hidden_size) if B is None else (layers, B, self.hidden_size)
+        expected = (layers, width) if B is None else (layers, B, width)
         if array.shape != expected:
             raise ValueError(f"{name}: expected the shape {expected}, got {array.shape}")
         return array
 
-    def _batched(self, x: NDArray[Any], state: State, lengths: NDArray[np.int64] | None) -> Call:
-        """Return the plain arguments for training, with copies of what the pullback must own."""
+    def _batched(
+        self,
+        x: ArrayLike,
+        state: State,
+        lengths: ArrayLike | None,
+        attention: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        resets: ArrayLike | None = None,
+    ) -> Call:
+        """Return the arguments checked, with copies of what a pullback must own."""
+        x, state, lengths = self._plain(x, state, lengths)
         ids = x.dtype.kind in "iu"
         unbatched = x.ndim < (2 if ids else 3)
-        if unbatched:
-            x = x[:, None]
-        elif self.batch_first:
-            x = x.swapaxes(0, 1)
+        shape = x.shape if ids else x.shape[:-1]
+
+        def time_first(array: NDArray[Any]) -> NDArray[Any]:
+            if unbatched:
+                return array[:, None]
+            return array.swapaxes(0, 1) if self.batch_first else array
+
+        def flags(name: str, value: ArrayLike | None) -> NDArray[np.bool_] | None:
+            return None if value is None else time_first(flag_array(name, value, shape)).copy()
+
+        if attention is not None:
+            attention = real_array("attention", attention, self.dtype)
+            if attention.shape != shape:
+                raise ValueError(f"attention: expected the shape {shape}, got {attention.shape}")
+            attention = time_first(attention).copy()
+        x = time_first(x)
         h0, c0 = state if self._has_cell_state and state is not None else (state, None)
         # States are small and their buffers often used again; ids were checked, and must stay so.
         return Call(
@@ -141,6 +177,9 @@ class RecurrentArguments(Layer):
             None if h0 is None else np.array(h0[:, None] if unbatched else h0),
             None if c0 is None else np.array(c0[:, None] if unbatched else c0),
             None if lengths is None else lengths.copy(),
+            attention,
+            flags("mask", mask),
+            flags("resets", resets),
             unbatched,
         )
 
@@ -164,12 +203,11 @@ class RecurrentArguments(Layer):
                     raise ValueError(f"{name}.grad: expected the shape {p.shape}, got {grad.shape}")
 
     def _output_gradient(
-        self, dy: ArrayLike | None, y: RealArray, unbatched: bool
+        self, dy: ArrayLike | None, expected: tuple[int, ...], unbatched: bool
     ) -> RealArray | None:
         if dy is None:
             return None
         array = real_array("dy", dy, self.dtype)
-        expected = self._give(y, y, None, unbatched)[0].shape
         if array.shape != expected:
             raise ValueError(f"dy: expected the output's shape {expected}, got {array.shape}")
         if unbatched:
@@ -179,20 +217,20 @@ class RecurrentArguments(Layer):
     def _state_gradients(
         self, dstate: State, B: int, unbatched: bool
     ) -> tuple[RealArray | None, RealArray | None]:
-        def batched(name: str, value: ArrayLike) -> RealArray:
-            array = self._state(name, value, None if unbatched else B)
+        def batched(name: str, value: ArrayLike, width: int) -> RealArray:
+            array = self._state(name, value, None if unbatched else B, width)
             return array[:, None] if unbatched else array
 
         if dstate is None:
             return None, None
         if not self._has_cell_state:
-            return batched("dstate (dh)", dstate), None
+            return batched("dstate (dh)", dstate, self._output_size), None
         if not isinstance(dstate, (tuple, list)) or len(dstate) != 2:
             raise TypeError(f"dstate: expected a tuple (dh, dc), got {_kind(dstate)}")
         dh, dc = dstate
         return (
-            None if dh is None else batched("dstate[0] (dh)", dh),
-            None if dc is None else batched("dstate[1] (dc)", dc),
+            None if dh is None else batched("dstate[0] (dh)", dh, self._output_size),
+            None if dc is None else batched("dstate[1] (dc)", dc, self.hidden_size),
         )
 
 

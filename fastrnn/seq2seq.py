@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from . import _core, losses
-from .attention_base import Memory, elementwise
+from . import losses
+from .attention_base import Memory
 from .base import Layer, RealArray, check_dtype, check_number, check_size, integer_array
 from .composite import Composite
-from .decoders import Decoder, InputFeedingDecoder, LuongDecoder, PlainDecoder
+from .decoders import Decoder, InputFeedingDecoder, LuongDecoder, PlainDecoder, output_size
 from .layers import LAYER_CLASSES, Embedding, Linear, Seed
 from .recurrent import Recurrent
 
@@ -32,10 +32,10 @@ class Bridge(Composite):
     ----------
     in_features : int
         Size of s.
-    hidden_size, num_layers : int
+    sizes : sequence of int
+        Of the decoder's states: (size of h,), for an LSTM (size of h, size of c).
+    num_layers : int, default 1
         Of the decoder.
-    num_states : int, default 1
-        2 for a decoder that has a c.
     dtype : {"float32", "float64"}
     seed : int or numpy.random.Generator, optional
         Of the initial weights, drawn as `Linear` does.
@@ -44,69 +44,62 @@ class Bridge(Composite):
     def __init__(
         self,
         in_features: int,
-        hidden_size: int,
+        sizes: Sequence[int],
         num_layers: int = 1,
-        num_states: int = 1,
         *,
         dtype: DTypeLike = "float32",
         seed: Seed = None,
     ) -> None:
         super().__init__()
         self.in_features = check_size("in_features", in_features)
-        self.hidden_size = check_size("hidden_size", hidden_size)
+        self.sizes = tuple(check_size("sizes", size) for size in sizes)
         self.num_layers = check_size("num_layers", num_layers)
-        self.num_states = check_size("num_states", num_states)
         self.dtype = check_dtype(dtype)
         self._add_linears(self.dtype, seed)
 
     @classmethod
     def between(cls, encoder: Recurrent, decoder: Recurrent, seed: Seed = None) -> Bridge:
         """Return a bridge from one recurrent stack to another."""
-        states, directions = _num_states(encoder), 1 + encoder.bidirectional
-        in_features = states * directions * encoder.num_layers * encoder.hidden_size
-        sizes = decoder.hidden_size, decoder.num_layers, _num_states(decoder)
-        return cls(in_features, *sizes, dtype=encoder.dtype, seed=seed)
+        in_features = encoder.num_layers * sum(_state_sizes(encoder))
+        sizes = _state_sizes(decoder)
+        return cls(in_features, sizes, decoder.num_layers, dtype=encoder.dtype, seed=seed)
 
     def config(self) -> dict[str, Any]:
         """Return the constructor's arguments (without the seed)."""
         return {
             "in_features": self.in_features,
-            "hidden_size": self.hidden_size,
+            "sizes": list(self.sizes),
             "num_layers": self.num_layers,
-            "num_states": self.num_states,
             "dtype": self.dtype.name,
         }
 
     @classmethod
     def _linears(cls, config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-        out_features = check_size("hidden_size", config.get("hidden_size"))
-        for name in ("num_layers", "num_states"):
-            out_features *= check_size(name, config.get(name, 1))
         in_features = check_size("in_features", config.get("in_features"))
+        sizes = sum(check_size("sizes", size) for size in config["sizes"])
+        out_features = sizes * check_size("num_layers", config.get("num_layers", 1))
         return {"linear": {"in_features": in_features, "out_features": out_features}}
 
     def __call__(self, state: State) -> State:
-        """Return the decoder's state, arrays (L, B, H), from the encoder's."""
+        """Return the decoder's state, arrays (L, B, .), from the encoder's."""
         return self.vjp(state)[0]
 
     def vjp(self, state: State) -> tuple[State, Callable[[State], State]]:
         """Return the decoder's state, and the pullback from its gradient to the encoder's."""
         parts = _parts(state)
-        L, B, H = parts[0].shape
-        flat = np.concatenate([part.swapaxes(0, 1).reshape(B, L * H) for part in parts], axis=1)
+        widths = [part.shape[0] * part.shape[2] for part in parts]
+        flat = np.concatenate([_row_by_row(part) for part in parts], axis=1)
         z, back = self._parts["linear"].vjp(flat)
-        shape = (B, self.num_states, self.num_layers, self.hidden_size)
-        mapped = z.reshape(shape).transpose(1, 2, 0, 3).copy()
-        mapped[0] = h = elementwise(_core.tanh, mapped[0])
+        h, *rest = _split(z, [self.num_layers * size for size in self.sizes])
+        h = np.tanh(h)
 
         def pullback(dstate: State) -> State:
-            d = np.stack(_parts(dstate))
-            d[0] *= 1 - h * h
-            d_flat = back(d.transpose(2, 0, 1, 3).reshape(z.shape))
-            d_parts = d_flat.reshape(B, len(parts), L, H).transpose(1, 2, 0, 3)
-            return _state(list(d_parts))
+            dh, *d_rest = [_row_by_row(d) for d in _parts(dstate)]
+            d_flat = back(np.concatenate([dh * (1 - h * h), *d_rest], axis=1))
+            d_parts = zip(_split(d_flat, widths), parts, strict=True)
+            return _state([_by_layer(d, part.shape[0]) for d, part in d_parts])
 
-        return _state(list(mapped)), pullback
+        return _state([_by_layer(rows, self.num_layers) for rows in (h, *rest)]), pullback
 
 
 class EncoderDecoder(Composite):
@@ -194,9 +187,9 @@ class EncoderDecoder(Composite):
                 raise TypeError(f"{name}: got a {type(part).__name__}, see EncoderDecoder")
         if encoder.batch_first:
             raise ValueError("encoder: expected time first, got batch_first=True")
-        memory_size = encoder.hidden_size * (1 + encoder.bidirectional)
         if decoder.attention is not None:
-            _check_equal("the attention's memory_size", decoder.attention.memory_size, memory_size)
+            size = decoder.attention.memory_size
+            _check_equal("the attention's memory_size", size, output_size(encoder))
         _check_equal("output.in_features", self.output.in_features, decoder.output_size)
         if self.source_embedding is not None:
             size = self.source_embedding.embedding_dim
@@ -210,13 +203,12 @@ class EncoderDecoder(Composite):
     def _check_bridge(self) -> None:
         encoder, rnn = self.encoder, self.decoder.rnn
         if self.bridge is None:
-            size = encoder.hidden_size * (1 + encoder.bidirectional)
-            given = _num_states(encoder), encoder.num_layers, size
-            wanted = _num_states(rnn), rnn.num_layers, rnn.hidden_size
+            given = encoder.num_layers, _state_sizes(encoder)
+            wanted = rnn.num_layers, _state_sizes(rnn)
             if given != wanted:
                 raise ValueError(
-                    "bridge: expected one (Bridge.between), as states, layers and sizes of the "
-                    f"encoder are {given}, of the decoder {wanted}"
+                    "bridge: expected one (Bridge.between), as layers and sizes of the states of "
+                    f"the encoder are {given}, of the decoder {wanted}"
                 )
         else:
             _check_equal("bridge", self.bridge.config(), Bridge.between(encoder, rnn).config())
@@ -424,8 +416,10 @@ def _maybe_vjp(layer: Layer | None, x: ArrayLike) -> tuple[Any, Callable[[Any], 
     return (x, lambda dx: dx) if layer is None else layer.vjp(x)
 
 
-def _num_states(rnn: Recurrent) -> int:
-    return 1 + rnn._has_cell_state
+def _state_sizes(rnn: Recurrent) -> tuple[int, ...]:
+    """Return the sizes of h and, if there is one, c in a layer, of both directions together."""
+    sizes = (rnn._output_size, rnn.hidden_size) if rnn._has_cell_state else (rnn._output_size,)
+    return tuple(size * (1 + rnn.bidirectional) for size in sizes)
 
 
 def _parts(state: State) -> list[RealArray]:
@@ -436,18 +430,31 @@ def _state(parts: list[RealArray]) -> State:
     return parts[0] if len(parts) == 1 else tuple(parts)
 
 
+def _row_by_row(part: RealArray) -> RealArray:
+    """Return one array of a state, (L, B, H), as (B, L * H)."""
+    L, B, H = part.shape
+    return part.swapaxes(0, 1).reshape(B, L * H)
+
+
+def _by_layer(rows: RealArray, L: int) -> RealArray:
+    """Return (B, L * H) as (L, B, H)."""
+    B, size = rows.shape
+    return np.ascontiguousarray(rows.reshape(B, L, size // L).swapaxes(0, 1))
+
+
+def _split(rows: RealArray, widths: Sequence[int]) -> list[RealArray]:
+    return np.split(rows, np.cumsum(widths)[:-1], axis=1)
+
+
 def _joined_directions(state: State, L: int) -> tuple[State, Callable[[State], State]]:
     """Return the state (L * D, B, H) as (L, B, D * H), and the pullback."""
     parts = _parts(state)
-    rows, B, H = parts[0].shape
-    D = rows // L
 
     def pullback(dstate: State) -> State:
-        split = [d.reshape(L, B, D, H).swapaxes(1, 2) for d in _parts(dstate)]
-        return _state([d.reshape(rows, B, H) for d in split])
+        pairs = zip(_parts(dstate), parts, strict=True)
+        return _state([_by_layer(_row_by_row(d), part.shape[0]) for d, part in pairs])
 
-    turned = [part.reshape(L, D, B, H).swapaxes(1, 2) for part in parts]
-    return _state([part.reshape(L, B, D * H) for part in turned]), pullback
+    return _state([_by_layer(_row_by_row(part), L) for part in parts]), pullback
 
 
 def _check_equal(name: str, got: Any, wanted: Any) -> None:

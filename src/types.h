@@ -9,32 +9,67 @@ namespace fastrnn {
 
 using Index = std::ptrdiff_t;
 
-enum class CellKind { rnn_tanh, rnn_relu, lstm, gru, gru_reset_before };
-constexpr int cell_kinds = 5;
+// rnn, indrnn and lstm_coupled have options only (CellOptions); the others a fast path without them, too.
+enum class CellKind { rnn_tanh, rnn_relu, lstm, gru, gru_reset_before, rnn, indrnn, lstm_coupled };
+constexpr int cell_kinds = 8;
 
-// Gates as PyTorch stacks them in weight_ih: LSTM i, f, g, o; GRU r, z, n; RNN one.
+constexpr bool has_cell_state(CellKind kind) {
+  return kind == CellKind::lstm || kind == CellKind::lstm_coupled;
+}
+constexpr bool is_gru(CellKind kind) {
+  return kind == CellKind::gru || kind == CellKind::gru_reset_before;
+}
+
+// Gates as PyTorch stacks them in weight_ih: LSTM i, f, g, o; LSTM with its input and forget gates
+// coupled i, g, o; GRU r, z, n; RNN one.
 constexpr int gate_count(CellKind kind) {
-  return kind == CellKind::lstm                                        ? 4
-         : kind == CellKind::gru || kind == CellKind::gru_reset_before ? 3
-                                                                       : 1;
+  if (kind == CellKind::lstm) return 4;
+  return kind == CellKind::lstm_coupled || is_gru(kind) ? 3 : 1;
 }
 
-// Values of width H that training keeps per row and step: LSTM i, f, g, o, c; GRU r, z, n and, with
-// the reset after the product, that product; RNN none (the output is enough).
-constexpr int cached_values(CellKind kind) {
-  switch (kind) {
-    case CellKind::lstm: return 5;
-    case CellKind::gru: return 4;
-    case CellKind::gru_reset_before: return 3;
-    default: return 0;
-  }
-}
+// The weights of a cell. The first two are matrices (IndRNN: weight_hh is a vector), and so is
+// weight_hr, the projection; the others are vectors. gain_*, bias_c: of layer normalisation.
+enum class Weight {
+  weight_ih,
+  weight_hh,
+  bias_ih,
+  bias_hh,
+  weight_hr,
+  peephole,
+  slope,
+  gain_ih,
+  gain_hh,
+  gain_c,
+  bias_c
+};
+constexpr int weight_count = 11;
+template <class Pointer>
+struct WeightPointers {  // null: absent
+  Pointer at[weight_count] = {};
+  Pointer operator[](Weight weight) const { return at[static_cast<int>(weight)]; }
+  Pointer& operator[](Weight weight) { return at[static_cast<int>(weight)]; }
+};
 
-// Width, in units of H, of a row of gate gradients: see d_z in kernels/kernels.h.
-constexpr int gradient_values(CellKind kind) {
-  return kind == CellKind::rnn_tanh || kind == CellKind::rnn_relu ? 1 : 4;
-}
-
-constexpr bool has_cell_state(CellKind kind) { return kind == CellKind::lstm; }
+// Functions of one value as ONNX defines them (operator RNN, attribute activations), with its alpha
+// and beta; prelu has a learned slope per unit.
+enum class Function {
+  sigmoid,
+  tanh,
+  relu,
+  affine,
+  leaky_relu,
+  thresholded_relu,
+  scaled_tanh,
+  hard_sigmoid,
+  elu,
+  softsign,
+  softplus,
+  prelu
+};
+template <class Real>
+struct Activation {
+  Function function;
+  Real alpha, beta;
+};
 
 }  // namespace fastrnn

@@ -126,6 +126,16 @@ def other_layers(dtype):
         yield from [(f"linear {x.shape} y", y), (f"linear {x.shape} dx", dx)]
         for name, parameter in layer.parameters().items():
             yield f"linear {x.shape} grad {name}", parameter.grad
+    for rows, width in [(1, 1), (7, 16), (130, 15), (300, 43), (261, 300)]:
+        layer = layers.LayerNorm(width, dtype=dtype)
+        for parameter in layer.parameters().values():
+            parameter.data = rng.normal(size=width)
+        x = rng.normal(3, 2, size=(rows, width)).astype(dtype)
+        y, pullback = layer.vjp(x)
+        dx = pullback(rng.normal(size=y.shape).astype(dtype))
+        yield from [(f"layer_norm {x.shape} y", y), (f"layer_norm {x.shape} dx", dx)]
+        for name, parameter in layer.parameters().items():
+            yield f"layer_norm {x.shape} grad {name}", parameter.grad
     for width in (1, 17):
         layer = layers.Embedding(11, width, dtype=dtype, seed=1)
         y, pullback = layer.vjp(rng.integers(0, 11, 200))

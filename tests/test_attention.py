@@ -437,9 +437,9 @@ def test_wrong_arguments(arguments, error, message):
 def test_wrong_gradients():
     layer = layers()["general"]
     (context, weights), pullback = layer.vjp(*arrays(layer))
-    with pytest.raises(ValueError, match=r"dcontext: expected the shape \(3, 4, 4\)"):
+    with pytest.raises(ValueError, match=r"dcontext: expected the output's shape \(3, 4, 4\)"):
         pullback(context[:, :1])
-    with pytest.raises(ValueError, match=r"dweights: expected the shape \(3, 4, 5\)"):
+    with pytest.raises(ValueError, match=r"dweights: expected the output's shape \(3, 4, 5\)"):
         pullback(context, weights[:1])
     with pytest.raises(TypeError, match="dcontext: expected an array of float64"):
         pullback(context.astype(np.float32))

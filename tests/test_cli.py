@@ -238,7 +238,7 @@ def test_info(trained, capsys):
 # --- help and errors ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", [[], ["train"], ["sample"], ["eval"], ["info"]])
+@pytest.mark.parametrize("command", [[], ["train"], ["sample"], ["eval"], ["inspect"], ["info"]])
 def test_help_fits_a_terminal(command, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     assert cli.main([*command, "--help"]) == 0

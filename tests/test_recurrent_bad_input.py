@@ -553,7 +553,7 @@ def test_constructor_argument_wrong(cell, argument, value, error):
         LAYERS[cell](**arguments)
 
 
-@pytest.mark.parametrize("value", ["sigmoid", "TANH", "", None, 1])
+@pytest.mark.parametrize("value", ["sin", "TANH", "", None, 1, ("tanh", 1.0), ()])
 def test_constructor_nonlinearity_wrong(value):
     with pytest.raises((TypeError, ValueError), match=r"^nonlinearity: expected .*tanh.*, got "):
         fastrnn.RNN(INPUTS, HIDDEN, nonlinearity=value)

@@ -36,6 +36,9 @@ def decoders():
         "luong additive": LuongDecoder(
             RNN(N_IN, H, **F64, seed=1), AdditiveAttention(H, M, 5, **F64, seed=3), seed=2
         ),
+        "luong of a projection": LuongDecoder(
+            LSTM(N_IN, 5, proj_size=H, **F64, seed=1), DotAttention(H, **F64), seed=2
+        ),
         "luong heads": LuongDecoder(
             GRU(N_IN, H, **F64, seed=1), MultiHeadAttention(H, 2, **F64, seed=3), seed=2
         ),
@@ -64,7 +67,7 @@ def first_state(decoder, batch=B):
     shape = (rnn.num_layers, batch, H)
     state = normal(*shape, seed=7)
     if isinstance(rnn, LSTM):
-        state = state, normal(*shape, seed=8)
+        state = state, normal(rnn.num_layers, batch, rnn.hidden_size, seed=8)
     if isinstance(decoder, InputFeedingDecoder):
         state = state, normal(batch, decoder.output_size, seed=9)
     return state
@@ -199,9 +202,15 @@ def test_decoders_take_masks_with_holes():
 # Bridge
 
 
-@pytest.mark.parametrize("decoder", [GRU(2, 3, 2, **F64), LSTM(2, 3, **F64)], ids=repr)
+@pytest.mark.parametrize("decoder", [GRU(2, 3, 2, **F64), LSTM(2, 4, proj_size=3, **F64)], ids=repr)
 @pytest.mark.parametrize(
-    "encoder", [LSTM(2, 4, 2, bidirectional=True, **F64), RNN(2, 5, **F64)], ids=repr
+    "encoder",
+    [
+        LSTM(2, 4, 2, bidirectional=True, **F64),
+        LSTM(2, 4, proj_size=3, **F64),
+        RNN(2, 5, **F64),
+    ],
+    ids=repr,
 )
 def test_bridge(encoder, decoder):
     bridge = Bridge.between(encoder, decoder, seed=1)
@@ -216,7 +225,7 @@ def test_bridge(encoder, decoder):
     h = np.tanh(z[:, : layers * 3].reshape(B, layers, 3).swapaxes(0, 1))
     near(arrays_of(bridge(last))[0], h, 1e-14)
     if isinstance(decoder, LSTM):
-        near(bridge(last)[1], z[:, layers * 3 :].reshape(B, layers, 3).swapaxes(0, 1), 1e-14)
+        near(bridge(last)[1], z[:, layers * 3 :].reshape(B, layers, 4).swapaxes(0, 1), 1e-14)
 
     state, pullback = bridge.vjp(last)
     dstate = tuple(normal(*a.shape, seed=i) for i, a in enumerate(arrays_of(state)))
@@ -237,6 +246,7 @@ def test_bridge(encoder, decoder):
 def models(dtype="float64"):
     d = {"dtype": dtype}
     wide = LSTM(3, H, bidirectional=True, **d, seed=1)
+    summing = RNN(3, H, bidirectional=True, merge_mode="sum", **d, seed=1)
     two_layers = GRU(3, H, 2, bidirectional=True, **d, seed=1)
     thin = GRU(2, 5, **d, seed=3)
     attention = GeneralAttention(5, 2 * H, **d, seed=4)
@@ -252,6 +262,19 @@ def models(dtype="float64"):
             RNN(7, H, **d, seed=1),
             LuongDecoder(RNN(V, H, **d, seed=3), DotAttention(H, **d), seed=2),
             Linear(H, V, **d, seed=7),
+        ),
+        "projections": EncoderDecoder(
+            LSTM(3, 5, bidirectional=True, proj_size=2, **d, seed=1),
+            LuongDecoder(LSTM(2, 10, proj_size=4, **d, seed=3), DotAttention(4, **d), seed=2),
+            Linear(4, V, **d, seed=7),
+            *embeddings,
+        ),
+        "sum of directions": EncoderDecoder(
+            summing,
+            LuongDecoder(thin, GeneralAttention(5, H, **d, seed=4), seed=2),
+            Linear(5, V, **d, seed=7),
+            *embeddings,
+            Bridge.between(summing, thin, seed=8),
         ),
         "luong": EncoderDecoder(
             wide,
@@ -471,6 +494,7 @@ def test_training_lowers_the_loss():
         (lambda: PlainDecoder(Linear(2, 3)), TypeError, "rnn: expected an RNN, LSTM or GRU"),
         (lambda: PlainDecoder("lstm"), TypeError, "rnn: expected a Layer, got str"),
         (lambda: PlainDecoder(GRU(2, 3, bidirectional=True)), ValueError, "rnn: expected one dir"),
+        (lambda: PlainDecoder(GRU(2, 3, go_backwards=True)), ValueError, "rnn: .* forwards"),
         (lambda: PlainDecoder(GRU(2, 3, batch_first=True)), ValueError, "rnn: .* time first"),
         (lambda: LuongDecoder(GRU(2, 3), Dropout()), TypeError, "attention: expected an Attention"),
         (
@@ -510,7 +534,7 @@ def test_training_lowers_the_loss():
         ),
         (
             lambda: EncoderDecoder(
-                GRU(2, 3), PlainDecoder(GRU(2, 3)), Linear(3, V), bridge=Bridge(4, 3)
+                GRU(2, 3), PlainDecoder(GRU(2, 3)), Linear(3, V), bridge=Bridge(4, [3])
             ),
             ValueError,
             "bridge: expected .*'in_features': 3",

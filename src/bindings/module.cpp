@@ -7,4 +7,5 @@ PYBIND11_MODULE(_core, m) {
   fastrnn::bindings::register_recurrent(m);
   fastrnn::bindings::register_stack(m);
   fastrnn::bindings::register_ops(m);
+  fastrnn::bindings::register_norm(m);
 }

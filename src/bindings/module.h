@@ -10,5 +10,6 @@ void register_limits(pybind11::module_& m);
 void register_recurrent(pybind11::module_& m);
 void register_stack(pybind11::module_& m);
 void register_ops(pybind11::module_& m);
+void register_norm(pybind11::module_& m);
 
 }  // namespace fastrnn::bindings

@@ -8,33 +8,95 @@
 namespace fastrnn::bindings {
 namespace {
 
-CellKind kind_of(const std::string& name) {
-  if (name == "rnn_tanh") return CellKind::rnn_tanh;
-  if (name == "rnn_relu") return CellKind::rnn_relu;
-  if (name == "lstm") return CellKind::lstm;
-  if (name == "gru") return CellKind::gru;
-  if (name == "gru_reset_before") return CellKind::gru_reset_before;
-  throw py::value_error("kind: unknown cell '" + name + "'");
+template <class Name, std::size_t count>
+Name named(const char* const (&names)[count], const std::string& name, const char* what) {
+  for (std::size_t i = 0; i < count; ++i)
+    if (name == names[i]) return static_cast<Name>(i);
+  throw py::value_error(std::string(what) + ": unknown '" + name + "'");
+}
+// In the order of the enumerations in types.h.
+constexpr const char* kind_names[] = {"rnn_tanh",         "rnn_relu", "lstm",   "gru",
+                                      "gru_reset_before", "rnn",      "indrnn", "lstm_coupled"};
+constexpr const char* function_names[] = {
+    "sigmoid",     "tanh",         "relu", "affine",   "leaky_relu", "thresholded_relu",
+    "scaled_tanh", "hard_sigmoid", "elu",  "softsign", "softplus",   "prelu"};
+constexpr const char* weight_names[] = {"weight_ih", "weight_hh", "bias_ih", "bias_hh",
+                                        "weight_hr", "peephole",  "slope",   "gain_ih",
+                                        "gain_hh",   "gain_c",    "bias_c"};
+
+// The shape that a weight of this cell has.
+Shape weight_shape(Weight weight, CellKind kind, Index I, Index H, Index P) {
+  const Index rows = gate_count(kind) * H;
+  switch (weight) {
+    case Weight::weight_ih: return {rows, I};
+    case Weight::weight_hh: return kind == CellKind::indrnn ? Shape{H} : Shape{rows, P};
+    case Weight::weight_hr: return {P, H};
+    case Weight::peephole: return {kind == CellKind::lstm_coupled ? 2 * H : 3 * H};
+    case Weight::slope:
+    case Weight::gain_c:
+    case Weight::bias_c: return {H};
+    default: return {rows};
+  }
 }
 
 template <class Real>
-std::shared_ptr<Cell<Real>> make_cell(const std::string& kind_name, const py::array& weight_ih,
-                                      const py::array& weight_hh, const py::object& bias_ih,
-                                      const py::object& bias_hh, bool training) {
-  const CellKind kind = kind_of(kind_name);
+Activation<Real> activation_of(const py::handle& object) {
+  const auto [name, alpha, beta] = py::cast<std::tuple<std::string, double, double>>(object);
+  return {named<Function>(function_names, name, "activation"), static_cast<Real>(alpha),
+          static_cast<Real>(beta)};
+}
+
+// (f, g, h, clip, cell_clip, keep_h, keep_c, epsilon); see CellOptions.
+template <class Real>
+CellOptions<Real> options_of(const py::tuple& values) {
+  if (values.size() != 8) throw py::value_error("options: expected eight values");
+  CellOptions<Real> options = {};
+  options.f = activation_of<Real>(values[0]);
+  options.g = activation_of<Real>(values[1]);
+  options.h = activation_of<Real>(values[2]);
+  options.clip = static_cast<Real>(py::cast<double>(values[3]));
+  options.cell_clip = static_cast<Real>(py::cast<double>(values[4]));
+  options.keep_h = static_cast<Real>(py::cast<double>(values[5]));
+  options.keep_c = static_cast<Real>(py::cast<double>(values[6]));
+  options.norm.epsilon = static_cast<Real>(py::cast<double>(values[7]));
+  options.zoneout = options.keep_h != 0 || options.keep_c != 0;
+  return options;
+}
+
+template <class Real>
+std::shared_ptr<Cell<Real>> make_cell(const std::string& kind_name, const py::tuple& weights,
+                                      const py::object& options, bool training) {
+  const CellKind kind = named<CellKind>(kind_names, kind_name, "kind");
+  if (weights.size() != weight_count) throw py::value_error("weights: expected one for each name");
+  const py::array weight_ih = py::cast<py::array>(weights[0]);
   check_shape(weight_ih, {any, any}, "weight_ih");
   const Index rows = weight_ih.shape(0), I = weight_ih.shape(1), H = rows / gate_count(kind);
   if (I < 1 || H < 1 || rows % gate_count(kind) != 0)
     throw py::value_error("weight_ih: expected gates * hidden_size rows and some columns");
-  const CellWeights<Real> weights = {kind,
-                                     I,
-                                     H,
-                                     input<Real>(weight_ih, {rows, I}, "weight_ih"),
-                                     input<Real>(weight_hh, {rows, H}, "weight_hh"),
-                                     optional_input<Real>(bias_ih, {rows}, "bias_ih"),
-                                     optional_input<Real>(bias_hh, {rows}, "bias_hh")};
+  CellWeights<Real> w = {};
+  w.kind = kind;
+  w.input_size = I;
+  w.hidden_size = w.output_size = H;
+  const py::handle weight_hr = weights[static_cast<int>(Weight::weight_hr)];
+  if (!weight_hr.is_none()) w.output_size = py::cast<py::array>(weight_hr).shape(0);
+  for (int i = 0; i < weight_count; ++i)
+    w.weights.at[i] = optional_input<Real>(
+        py::reinterpret_borrow<py::object>(weights[i]),
+        weight_shape(static_cast<Weight>(i), kind, I, H, w.output_size), weight_names[i]);
+  const bool fast = kernels<Real>().cells[static_cast<int>(kind)].forward;
+  if (options.is_none() && !fast) throw py::value_error("options: expected for " + kind_name);
+  const bool gains = w.weights[Weight::gain_ih], cell_gain = w.weights[Weight::gain_c];
+  if (gains != (w.weights[Weight::gain_hh] != nullptr) ||
+      cell_gain != (gains && has_cell_state(kind)) || (gains && options.is_none()))
+    throw py::value_error("gain_ih: expected all gains, with options, or none");
+  if (!w.weights[Weight::weight_hh]) throw py::value_error("weight_hh: expected an array");
+  CellOptions<Real> own = {};
+  if (!options.is_none()) {
+    own = options_of<Real>(py::cast<py::tuple>(options));
+    w.options = &own;
+  }
   py::gil_scoped_release unlocked;
-  return std::make_shared<Cell<Real>>(weights, training);
+  return std::make_shared<Cell<Real>>(w, training);
 }
 
 // A (T, B, width) array with any strides, its last axis contiguous.
@@ -81,15 +143,20 @@ struct Bound {
   LayerInput<Real> in;
   py::object x, h0, c0, lengths;
   bool batch_first;
+  py::object attention, recurrent_mask, keep_h, keep_c;
 
   Bound(const py::tuple& cells_, const py::array& x_, const py::object& h0_, const py::object& c0_,
-        const py::object& lengths_, bool batch_first_)
+        const py::object& lengths_, bool batch_first_, const py::tuple& options)
       : cells(cells_of<Real>(cells_)),
         x(x_),
         h0(h0_),
         c0(c0_),
         lengths(lengths_),
-        batch_first(batch_first_) {
+        batch_first(batch_first_),
+        attention(options[0]),
+        recurrent_mask(options[1]),
+        keep_h(options[2]),
+        keep_c(options[3]) {
     for (std::size_t d = 0; d < cells.size(); ++d) pointers[d] = cells[d].get();
     const Index I = cells[0]->input_size;
     in = {};
@@ -101,9 +168,19 @@ struct Bound {
     }
     in.steps = x_.shape(0);
     in.batch = x_.shape(1);
-    const Shape state = {directions(), in.batch, cells[0]->hidden_size};
-    in.h0 = optional_input<Real>(h0, state, "h0");
-    in.c0 = optional_input<Real>(c0, state, "c0");
+    const Index T = in.steps, B = in.batch, D = directions();
+    const Shape h_shape = {D, B, cells[0]->output_size};
+    in.h0 = optional_input<Real>(h0, h_shape, "h0");
+    in.c0 = optional_input<Real>(c0, {D, B, cells[0]->hidden_size}, "c0");
+    const Shape units = {T, B, D * cells[0]->hidden_size};
+    in.options.recurrent_mask = optional_input<Real>(recurrent_mask, h_shape, "recurrent_mask");
+    in.options.keep_h = optional_sequence(keep_h, units, "keep_h");
+    in.options.keep_c = optional_sequence(keep_c, units, "keep_c");
+    in.options.attention = optional_sequence(attention, {T, B}, "attention");
+    if (!cells[0]->general && (in.options.keep_h.data || in.options.attention.data))
+      throw py::value_error("cells: expected packed with options");
+    if (D == 2 && in.options.attention.data)
+      throw py::value_error("attention: expected one direction");
     in.lengths = optional_input<Index>(lengths, {in.batch}, "lengths");
     for (Index b = 0; in.lengths && b < in.batch; ++b)
       if (in.lengths[b] < 0 || in.lengths[b] > in.steps)
@@ -112,6 +189,13 @@ struct Bound {
                               std::to_string(b));
   }
   int directions() const { return static_cast<int>(cells.size()); }
+
+ private:
+  static Sequence<const Real> optional_sequence(const py::object& object, const Shape& shape,
+                                                const char* name) {
+    if (object.is_none()) return {};
+    return sequence_input<Real>(py::cast<py::array>(object), shape, name);
+  }
 };
 
 // The forward pass of training: keeps what backward needs. May be taken back any number of times.
@@ -137,33 +221,39 @@ class Tape {
                       const py::list& weight_gradients, bool need_d_x) {
     const Cell<Real>& cell = *bound_.cells[0];
     const Index T = bound_.in.steps, B = bound_.in.batch, I = cell.input_size;
-    const Index H = cell.hidden_size, D = bound_.directions(), rows = gate_count(cell.kind) * H;
-    const Shape state = {D, B, H};
+    const Index H = cell.hidden_size, P = cell.output_size, D = bound_.directions();
+    const Shape h_shape = {D, B, P}, c_shape = {D, B, H};
     const bool lstm = has_cell_state(cell.kind);
     LayerGradients<Real> g = {};
-    if (!d_y.is_none()) g.d_y = sequence_input<Real>(py::cast<py::array>(d_y), {T, B, D * H}, "dy");
-    g.d_h_n = optional_input<Real>(d_h_n, state, "dh_n");
-    g.d_c_n = optional_input<Real>(d_c_n, state, "dc_n");
+    if (!d_y.is_none()) g.d_y = sequence_input<Real>(py::cast<py::array>(d_y), {T, B, D * P}, "dy");
+    g.d_h_n = optional_input<Real>(d_h_n, h_shape, "dh_n");
+    g.d_c_n = optional_input<Real>(d_c_n, c_shape, "dc_n");
     if (static_cast<Index>(py::len(weight_gradients)) != D)
-      throw py::value_error("weight_gradients: expected a tuple of four for each direction");
+      throw py::value_error("weight_gradients: expected a tuple for each direction");
     for (Index d = 0; d < D; ++d) {
-      const py::tuple four = py::cast<py::tuple>(weight_gradients[d]);
-      if (four.size() != 4) throw py::value_error("weight_gradients: expected four arrays or None");
-      g.cells[d] = {optional_output<Real>(four[0], {rows, I}, "weight_ih.grad"),
-                    optional_output<Real>(four[1], {rows, H}, "weight_hh.grad"),
-                    optional_output<Real>(four[2], {rows}, "bias_ih.grad"),
-                    optional_output<Real>(four[3], {rows}, "bias_hh.grad")};
+      const py::tuple arrays = py::cast<py::tuple>(weight_gradients[d]);
+      if (arrays.size() != weight_count)
+        throw py::value_error("weight_gradients: expected an array or None for each weight");
+      for (int i = 0; i < weight_count; ++i)
+        g.cells[d].at[i] = optional_output<Real>(
+            arrays[i], weight_shape(static_cast<Weight>(i), cell.kind, I, H, P), weight_names[i]);
     }
-    py::object d_x = py::none(), d_c0 = py::none();
+    py::object d_x = py::none(), d_c0 = py::none(), d_attention = py::none();
+    if (bound_.in.options.attention.data) {
+      py::array_t<Real> array = empty<Real>({T, B});
+      std::fill_n(array.mutable_data(), array.size(), Real(0));
+      g.d_attention = sequence_view(array.mutable_data(), array);
+      d_attention = array;
+    }
     if (need_d_x && bound_.in.x.data) {
       py::array_t<Real> array = empty_sequence<Real>(T, B, I, bound_.batch_first);
       g.d_x = sequence_view(array.mutable_data(), array);
       d_x = array;
     }
-    py::array_t<Real> d_h0 = empty<Real>(state);
+    py::array_t<Real> d_h0 = empty<Real>(h_shape);
     g.d_h0 = d_h0.mutable_data();
     if (lstm) {
-      py::array_t<Real> array = empty<Real>(state);
+      py::array_t<Real> array = empty<Real>(c_shape);
       g.d_c0 = array.mutable_data();
       d_c0 = array;
     }
@@ -177,7 +267,22 @@ class Tape {
                             signals.interrupt());
     }
     if (!done) throw py::error_already_set();
-    return py::make_tuple(d_x, d_h0, d_c0);
+    return py::make_tuple(d_x, d_h0, d_c0, d_attention);
+  }
+
+  // What the forward pass kept: a block of each step, (T, B, D * H), zeros in padding.
+  py::array_t<Real> cached(Index block) {
+    const Cell<Real>& cell = *bound_.cells[0];
+    const Index T = bound_.in.steps, B = bound_.in.batch,
+                width = bound_.directions() * cell.hidden_size;
+    if (out.checkpoint_every > 0 || block < 0 || (block + 1) * cell.hidden_size > cell.cached)
+      throw py::value_error("block: expected one of the cache, kept without checkpoints");
+    py::array_t<Real> array = empty<Real>({T, B, width});
+    std::fill_n(array.mutable_data(), array.size(), Real(0));
+    ScratchLease scratch;
+    read_cache(cells(), bound_.directions(), bound_.in, out, block,
+               sequence_view(array.mutable_data(), array), *scratch);
+    return array;
   }
 
   LayerOutput<Real> out = {};
@@ -195,21 +300,21 @@ class Tape {
 template <class Real>
 py::object forward(const py::tuple& cells, const py::array& x, const py::object& h0,
                    const py::object& c0, const py::object& lengths, py::array h_n, py::object c_n,
-                   bool batch_first, Index checkpoint_every) {
+                   bool batch_first, Index checkpoint_every, const py::tuple& options) {
+  if (options.size() != 4) throw py::value_error("options: expected four arrays or None");
   if (checkpoint_every < 0) throw py::value_error("checkpoint_every: expected at least 0");
-  auto tape = std::make_shared<Tape<Real>>(Bound<Real>(cells, x, h0, c0, lengths, batch_first),
-                                           checkpoint_every);
+  auto tape = std::make_shared<Tape<Real>>(
+      Bound<Real>(cells, x, h0, c0, lengths, batch_first, options), checkpoint_every);
   const Bound<Real>& bound = tape->bound();
   const Cell<Real>& cell = *bound.cells[0];
-  const Index D = bound.directions(), H = cell.hidden_size;
-  const Shape state = {D, bound.in.batch, H};
-  py::array_t<Real> y = empty_sequence<Real>(bound.in.steps, bound.in.batch, D * H, batch_first);
+  const Index D = bound.directions(), B = bound.in.batch, P = cell.output_size;
+  py::array_t<Real> y = empty_sequence<Real>(bound.in.steps, B, D * P, batch_first);
   LayerOutput<Real>& out = tape->out;
   out.y = sequence_view(y.mutable_data(), y);
-  out.h_n = output<Real>(h_n, state, "h_n");
+  out.h_n = output<Real>(h_n, {D, B, P}, "h_n");
   if (has_cell_state(cell.kind)) {
     py::array array = py::cast<py::array>(c_n);
-    out.c_n = output<Real>(array, state, "c_n");
+    out.c_n = output<Real>(array, {D, B, cell.hidden_size}, "c_n");
   }
   out.cache = tape->cache();
   out.checkpoint_every = checkpoint_every;
@@ -235,6 +340,7 @@ void register_types(py::module_& m, const char* cell_name, const char* tape_name
   py::class_<Tape<Real>, std::shared_ptr<Tape<Real>>>(m, tape_name)
       .def("backward", &Tape<Real>::backward, py::arg("dy"), py::arg("dh_n"), py::arg("dc_n"),
            py::arg("weight_gradients"), py::arg("need_dx"))
+      .def("cached", &Tape<Real>::cached, py::arg("block"))
       .def_property_readonly("cache_bytes", &Tape<Real>::cache_bytes);
 }
 
@@ -246,27 +352,27 @@ void register_recurrent(py::module_& m) {
   register_types<double>(m, "CellFloat64", "TapeFloat64");
   m.def(
       "pack_cell",
-      [](const std::string& kind, const py::array& weight_ih, const py::array& weight_hh,
-         const py::object& bias_ih, const py::object& bias_hh, bool training) {
-        return by_dtype(weight_ih, "weight_ih", [&](auto real) -> py::object {
-          using Real = decltype(real);
-          return py::cast(make_cell<Real>(kind, weight_ih, weight_hh, bias_ih, bias_hh, training));
+      [](const std::string& kind, const py::tuple& weights, const py::object& options,
+         bool training) {
+        const py::array first = py::cast<py::array>(weights[0]);
+        return by_dtype(first, "weight_ih", [&](auto real) -> py::object {
+          return py::cast(make_cell<decltype(real)>(kind, weights, options, training));
         });
       },
-      py::arg("kind"), py::arg("weight_ih"), py::arg("weight_hh"), py::arg("bias_ih"),
-      py::arg("bias_hh"), py::arg("training"));
+      py::arg("kind"), py::arg("weights"), py::arg("options"), py::arg("training"));
   m.def(
       "layer_forward",
       [](const py::tuple& cells, const py::array& x, const py::object& h0, const py::object& c0,
          const py::object& lengths, py::array h_n, py::object c_n, bool batch_first,
-         Index checkpoint_every) {
+         Index checkpoint_every, const py::tuple& options) {
         return by_dtype(h_n, "h_n", [&](auto real) {
           return forward<decltype(real)>(cells, x, h0, c0, lengths, h_n, c_n, batch_first,
-                                         checkpoint_every);
+                                         checkpoint_every, options);
         });
       },
       py::arg("cells"), py::arg("x"), py::arg("h0"), py::arg("c0"), py::arg("lengths"),
-      py::arg("h_n"), py::arg("c_n"), py::arg("batch_first"), py::arg("checkpoint_every") = 0);
+      py::arg("h_n"), py::arg("c_n"), py::arg("batch_first"), py::arg("checkpoint_every"),
+      py::arg("options"));
 }
 
 }  // namespace fastrnn::bindings

@@ -39,7 +39,8 @@ Cells<Real> cells_of(const py::tuple& objects) {
   if (cells.empty() || cells.size() > 2) throw py::value_error("cells: expected one or two");
   for (const auto& cell : cells)
     if (cell->kind != cells[0]->kind || cell->input_size != cells[0]->input_size ||
-        cell->hidden_size != cells[0]->hidden_size || cell->training != cells[0]->training)
+        cell->hidden_size != cells[0]->hidden_size || cell->output_size != cells[0]->output_size ||
+        cell->general != cells[0]->general || cell->training != cells[0]->training)
       throw py::value_error("cells: expected two of one kind and size");
   return cells;
 }

@@ -57,12 +57,13 @@ class PyStack {
       const Cell<Real>& cell = *cells[0];
       const Cell<Real>& first = owners_.empty() ? cell : *owners_[0];
       if (owners_.empty()) directions_ = static_cast<int>(cells.size());
-      const Index width = directions_ * first.hidden_size;
+      const Index width = directions_ * first.output_size;
       if (static_cast<int>(cells.size()) != directions_ || cell.kind != first.kind ||
-          cell.hidden_size != first.hidden_size || (!owners_.empty() && cell.input_size != width))
+          cell.hidden_size != first.hidden_size || cell.output_size != first.output_size ||
+          (!owners_.empty() && cell.input_size != width))
         throw py::value_error("layers: expected each to take what the one before gives");
       row_work_ += least_row_work + static_cast<double>(width) * gate_count(cell.kind) *
-                                        (cell.input_size + cell.hidden_size);
+                                        (cell.input_size + cell.output_size);
       owners_.insert(owners_.end(), cells.begin(), cells.end());
     }
     if (owners_.empty()) throw py::value_error("layers: expected at least one");
@@ -70,9 +71,11 @@ class PyStack {
   }
 
   // -> (y, h), or (y, (h, c)) with a cell state; None where an argument is not plain.
+  // attention (T, B), plain: of an AUGRU.
   py::object call(const py::handle& x, const py::handle& state, const py::handle& lengths,
-                  bool batch_first) const {
+                  bool batch_first, const py::handle& attention) const {
     Call call = {};
+    call.attention = attention;
     call.whole = true;
     call.batch_first = batch_first;
     return run(call, x, state, lengths);
@@ -91,27 +94,28 @@ class PyStack {
     LayerInput<Real> in;
     bool whole, batch_first;  // whole: not a step, x has an axis of time
     bool unbatched;
+    py::handle attention = py::none();
   };
 
   py::object run(Call call, const py::handle& x, const py::handle& state,
                  const py::handle& lengths) const {
-    if (!take_x(call, x) || !take_state(call, state) || !take_lengths(call, lengths))
+    if (!take_x(call, x) || !take_state(call, state) || !take_lengths(call, lengths) ||
+        !take_attention(call))
       return py::none();
     const LayerInput<Real>& in = call.in;
     const bool swapped = call.batch_first && !call.unbatched;
-    const Index width = directions_ * cells_[0]->hidden_size;
+    const Index width = directions_ * cells_[0]->output_size;
     py::array_t<Real> y = new_array<Real>(output_shape(call, swapped, width));
     LayerOutput<Real> out = {};
     out.y = swapped ? Sequence<Real>{y.mutable_data(), width, in.steps * width}
                     : Sequence<Real>{y.mutable_data(), in.batch * width, width};
-    const Shape shape = state_shape(call);
-    py::array_t<Real> h_n = new_array<Real>(shape);
+    py::array_t<Real> h_n = new_array<Real>(state_shape(call, cells_[0]->output_size));
     out.h_n = h_n.mutable_data();
     if (!has_cell_state(cells_[0]->kind)) {
       forward(in, out);
       return py::make_tuple(std::move(y), std::move(h_n));
     }
-    py::array_t<Real> c_n = new_array<Real>(shape);
+    py::array_t<Real> c_n = new_array<Real>(state_shape(call, cells_[0]->hidden_size));
     out.c_n = c_n.mutable_data();
     forward(in, out);
     return py::make_tuple(std::move(y), py::make_tuple(std::move(h_n), std::move(c_n)));
@@ -172,11 +176,23 @@ class PyStack {
 
   bool take_state(Call& call, const py::handle& state) const {
     if (state.is_none()) return true;
-    const Shape shape = state_shape(call);
+    const Shape shape = state_shape(call, cells_[0]->output_size);
     if (!has_cell_state(cells_[0]->kind)) return take(state, shape, call.in.h0);
     return PyTuple_CheckExact(state.ptr()) && PyTuple_GET_SIZE(state.ptr()) == 2 &&
            take(PyTuple_GET_ITEM(state.ptr(), 0), shape, call.in.h0) &&
-           take(PyTuple_GET_ITEM(state.ptr(), 1), shape, call.in.c0);
+           take(PyTuple_GET_ITEM(state.ptr(), 1), state_shape(call, cells_[0]->hidden_size),
+                call.in.c0);
+  }
+
+  bool take_attention(Call& call) const {
+    if (call.attention.is_none()) return true;
+    const Index B = call.in.batch;
+    const Real* data = nullptr;
+    if (layers_ > 1 || directions_ == 2 || !cells_[0]->general ||
+        !take(call.attention, {call.in.steps, B}, data))
+      return false;
+    call.in.options.attention = {data, B, 1};
+    return true;
   }
 
   static bool take_lengths(Call& call, const py::handle& lengths) {
@@ -193,10 +209,9 @@ class PyStack {
     if (call.unbatched) return {T, width};
     return swapped ? Shape{B, T, width} : Shape{T, B, width};
   }
-  Shape state_shape(const Call& call) const {
-    const Index H = cells_[0]->hidden_size;
-    return call.unbatched ? Shape{layers_ * directions_, H}
-                          : Shape{layers_ * directions_, call.in.batch, H};
+  Shape state_shape(const Call& call, Index width) const {
+    return call.unbatched ? Shape{layers_ * directions_, width}
+                          : Shape{layers_ * directions_, call.in.batch, width};
   }
 
   const int layers_;
@@ -211,7 +226,7 @@ void register_type(py::module_& m, const char* name) {
   py::class_<PyStack<Real>>(m, name)
       .def(py::init<const py::list&>(), py::arg("layers"))
       .def("call", &PyStack<Real>::call, py::arg("x"), py::arg("state"), py::arg("lengths"),
-           py::arg("batch_first"))
+           py::arg("batch_first"), py::arg("attention") = py::none())
       .def("step", &PyStack<Real>::step, py::arg("x_t"), py::arg("state"));
 }
 

@@ -9,6 +9,7 @@
 //   LSTM               z row [group][i, f, g, o][lane]        group = lanes units, two panels
 //   GRU                z row [group][n_x, r, z, n_h][lane]    n_x, n_h: input and recurrent part of n
 //   GRU, reset before  z row [group][n, r, z][lane]
+//   LSTM, coupled      z row [group][i, g, o][lane]
 //   RNN                z row [group][lane]                    group = 2 lanes units
 // Rows of z are as long as all groups; hidden units past H exist there as zeros and never leave it.
 #pragma once
@@ -82,11 +83,66 @@ struct OuterProduct {
 };
 constexpr Index block_rows = 128;  // rows that share one partial sum in weight gradients
 
+// Layer normalisation of a cell (Ba et al. 2016, eq. 20-25): z = LN(weight_ih x) + LN(weight_hh h), each
+// with its gain (G H) and the bias of that name, null: none; an LSTM's h_t takes LN(c_t), with gain_c
+// and bias_c (H). What backward needs lies in a row of the cache: normalised values of both products,
+// in the weights' order, then of c, from values_at on; 1 / deviations from scales_at on: of the input's
+// spans (LSTM one, GRU r with z, and n), at 2 of the state's, at 4 of c. gain null: not normalised.
+template <class Real>
+struct CellNorm {
+  const Real *gain_ih, *gain_hh, *bias_ih, *bias_hh, *gain_c, *bias_c;
+  Real epsilon;
+  Index values_at, scales_at;
+};
+
+// Normalises gates of z as one, each `hidden` values: target = (z - mean) / deviation * gain + bias, or
+// added to target; source and target are rows of z, gate g of them `lanes` after gate g - 1. cache
+// (null: not kept): normalised values from values_at on, gate by gate, 1 / deviation at scale_at.
+template <class Real>
+struct Normalize {
+  Index rows, hidden, gates;
+  Index group_units, group_values;
+  const Real* const* source;
+  Real* const* target;
+  Index source_gate, target_gate;
+  bool add;
+  const Real *gain, *bias;
+  Real epsilon;
+  Real* const* cache;
+  Index values_at, scale_at;
+};
+// Its gradient, in rows of d_z: of what came out, from d_at on, gate by gate; writes that of what went
+// in, from raw_at on, and what the gain's is the column sum of, from gain_at on.
+template <class Real>
+struct NormalizeBack {
+  Index rows, hidden, gates;
+  Real* const* d_z;
+  Index d_at, raw_at, gain_at;
+  const Real* gain;
+  const Real* const* cache;
+  Index values_at, scale_at;
+};
+
+// What makes a cell other than the plain one. Activations: f of all gates (RNN: of its one), g of the
+// candidate, h of the output, ONNX's names. clip bounds what activations take, cell_clip c; infinite:
+// not at all. Null vectors: absent. peephole: p_i, p_f, p_o (coupled: p_i, p_o), H each.
+// keep_h, keep_c: zoneout's share of the old state in the new, for inference.
+template <class Real>
+struct CellOptions {
+  Activation<Real> f, g, h;
+  Real clip, cell_clip;
+  const Real *peephole, *slope, *recurrent;  // recurrent: IndRNN
+  bool zoneout;
+  Real keep_h, keep_c;
+  CellNorm<Real> norm;
+};
+
 // One step of a cell, forward. Gates are applied to z for the units of groups
 // [group_begin, group_end), of `hidden` in all. h: written. c (LSTM): c_{t-1} in, c_t out.
-// h_prev (GRU): h_{t-1}. cache: written where not null, cached_values(kind) blocks of H.
+// h_prev (GRU, IndRNN, zoneout): h_{t-1}. cache: written where not null, blocks of H (cell.h).
 // z is overwritten where a second call needs it. reset_h (GRU, reset before): r * h_{t-1}, written
 // by forward_reset, which must come before the candidate's product and forward.
+// With options: attention (GRU), one value a row, or null; keep_h, keep_c instead of the options' own.
 template <class Real>
 struct CellForward {
   Index rows, group_begin, group_end, hidden;
@@ -96,15 +152,20 @@ struct CellForward {
   Real* const* c;
   Real* const* cache;
   Real* const* reset_h;
+  const CellOptions<Real>* options;
+  const Real *const *attention, *const *keep_h, *const *keep_c;
 };
 
 // One step of a cell, backward, for units [unit_begin, unit_end). In: cache, dy (gradient of the
 // output, per row), d_h: gradient that came from step t+1. Out: d_z, gradients of the pre-activations
-// in rows of gradient_values(kind) blocks of H:
-//   LSTM i, f, g, o;  GRU n_x, r, z, n_h;  GRU, reset before: n, r, z, r * h_{t-1};  RNN: one
-// and d_h: the part of dL/dh_{t-1} that does not pass through the recurrent product (GRU: written;
-// others: left alone, the product overwrites it). d_c (LSTM): dL/dc_t in, dL/dc_{t-1} out.
-// c_prev (LSTM), h_prev (GRU): state before the step; h (RNN): after it.
+// in rows of blocks of H:
+//   LSTM i, f, g, o;  coupled i, g, o;  GRU n_x, r, z, n_h;  GRU, reset before: n, r, z, r * h_{t-1};
+//   RNN: one;  then, with options, what the gradients of vectors are column sums of:
+//   LSTM peephole i, f, o;  coupled i, o;  IndRNN weight_hh;  RNN slope;  and of attention a row sum
+//   d_normal_c_at (LSTM with layer normalisation): bias_c, gain_c
+// and d_h: the part of dL/dh_{t-1} that does not pass through the recurrent product (GRU, IndRNN,
+// zoneout: written; others: left alone, the product overwrites it). d_c (LSTM): dL/dc_t in,
+// dL/dc_{t-1} out. c_prev (LSTM), h_prev (GRU): state before the step; h (RNN): after it.
 // GRU, reset before: backward writes n and z of d_z and d_h; then d_reset_h = d_n W_hn, and
 // backward_reset writes r and r * h_{t-1} of d_z and adds to d_h.
 template <class Real>
@@ -119,6 +180,9 @@ struct CellBackward {
   Real* const* d_c;
   Real* const* d_z;
   const Real* const* d_reset_h;
+  const CellOptions<Real>* options;
+  const Real *const *attention, *const *keep_h, *const *keep_c;
+  Index d_normal_c_at;
 };
 
 template <class Real>
@@ -165,6 +229,30 @@ struct CrossEntropyRow {
   Real* d_logits;
 };
 
+// Layer normalisation of contiguous rows: y = (x - mean) * rstd * weight + bias with the row's mean and
+// rstd = 1 / sqrt(variance + eps). bias, mean and rstd may be null.
+template <class Real>
+struct LayerNormForward {
+  Index rows, features;
+  const Real *x, *weight, *bias;
+  Real eps;
+  Real *y, *mean, *rstd;
+};
+template <class Real>
+struct LayerNormBackward {
+  Index rows, features;
+  const Real *x, *weight, *mean, *rstd, *d_y;
+  Real* d_x;
+};
+// d_weight[m] += sum over the rows of d_y * (x - mean) * rstd for m in [begin, end), by fma from zero,
+// added once.
+template <class Real>
+struct LayerNormColumns {
+  Index rows, features, begin, end;
+  const Real *x, *d_y, *mean, *rstd;
+  Real* d_weight;
+};
+
 template <class Real>
 struct Kernels {
   int lanes;
@@ -175,11 +263,17 @@ struct Kernels {
   void (*outer_product)(const OuterProduct<Real>&);
   // out[m] += sum over k of a[k * stride + m] for m in [begin, end), from zero, added once
   void (*column_sum)(Index depth, const Real* a, Index stride, Index begin, Index end, Real* out);
-  CellKernels<Real> cells[cell_kinds];
+  CellKernels<Real> cells[cell_kinds];    // null where a kind has options only
+  CellKernels<Real> general[cell_kinds];  // with options; null for rnn_tanh and rnn_relu
   void (*sgd)(const SgdStep<Real>&);
   void (*rmsprop)(const RmspropStep<Real>&);
   void (*adam)(const AdamStep<Real>&);
   double (*cross_entropy)(const CrossEntropyRow<Real>&);
+  void (*normalize)(const Normalize<Real>&);
+  void (*normalize_back)(const NormalizeBack<Real>&);
+  void (*layer_norm)(const LayerNormForward<Real>&);
+  void (*layer_norm_backward)(const LayerNormBackward<Real>&);
+  void (*layer_norm_columns)(const LayerNormColumns<Real>&);
   void (*exp)(const Real* x, Real* y, Index n);
   void (*tanh)(const Real* x, Real* y, Index n);
   void (*sigmoid)(const Real* x, Real* y, Index n);
@@ -196,9 +290,8 @@ constexpr int group_units(CellKind kind, int lanes) {
   return gate_count(kind) == 1 ? 2 * lanes : lanes;
 }
 constexpr int group_values(CellKind kind, int lanes) {
-  return lanes * (kind == CellKind::lstm || kind == CellKind::gru ? 4
-                  : gate_count(kind) == 3                         ? 3
-                                                                  : 2);
+  if (kind == CellKind::lstm || kind == CellKind::gru) return 4 * lanes;
+  return gate_count(kind) == 3 ? 3 * lanes : 2 * lanes;
 }
 constexpr int plain_width = 2;        // of panels without gates
 constexpr Index read_multiple = 384;  // 24 vectors of 16, the most accumulators and lanes there are

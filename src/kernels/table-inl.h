@@ -3,9 +3,14 @@
 
 #include "simd/math-inl.h"
 //
+#include "kernels/activations-inl.h"
+#include "kernels/norm-inl.h"
+//
+#include "kernels/cells-general-inl.h"
 #include "kernels/cells-inl.h"
 #include "kernels/gemm-inl.h"
 #include "kernels/limits-inl.h"
+#include "kernels/norm-inl.h"
 #include "kernels/optim-inl.h"
 
 namespace fastrnn {
@@ -27,11 +32,32 @@ constexpr Kernels<Real> make_kernels() {
        {lstm_forward<Real>, nullptr, lstm_backward<Real>, nullptr},
        {gru_forward<Real>, nullptr, gru_backward<Real>, nullptr},
        {gru_before_forward<Real>, gru_before_forward_reset<Real>, gru_before_backward<Real>,
-        gru_before_backward_reset<Real>}},
+        gru_before_backward_reset<Real>},
+       {},
+       {},
+       {}},
+      {{},
+       {},
+       {general_lstm_forward<Real, CellKind::lstm>, nullptr,
+        general_lstm_backward<Real, CellKind::lstm>, nullptr},
+       {general_gru_forward<Real>, nullptr, general_gru_backward<Real>, nullptr},
+       {general_gru_before_forward<Real>, general_gru_before_forward_reset<Real>,
+        general_gru_before_backward<Real>, general_gru_before_backward_reset<Real>},
+       {general_rnn_forward<Real, CellKind::rnn>, nullptr,
+        general_rnn_backward<Real, CellKind::rnn>, nullptr},
+       {general_rnn_forward<Real, CellKind::indrnn>, nullptr,
+        general_rnn_backward<Real, CellKind::indrnn>, nullptr},
+       {general_lstm_forward<Real, CellKind::lstm_coupled>, nullptr,
+        general_lstm_backward<Real, CellKind::lstm_coupled>, nullptr}},
       sgd<Real>,
       rmsprop<Real>,
       adam<Real>,
       cross_entropy<Real>,
+      normalize<Real>,
+      normalize_back<Real>,
+      layer_norm<Real>,
+      layer_norm_backward<Real>,
+      layer_norm_columns<Real>,
       over_array<Real, exp<Real>>,
       over_array<Real, tanh_value<Real>>,
       over_array<Real, sigmoid_value<Real>>,

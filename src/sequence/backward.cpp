@@ -4,6 +4,7 @@
 // threads, and a weight gradient is a sum over blocks of block_rows entries: so its bits are fixed.
 #include <utility>
 
+#include "sequence/products.h"
 #include "sequence/recompute.h"
 
 namespace fastrnn {
@@ -12,35 +13,58 @@ namespace {
 constexpr Index chunk_entries = 2 * block_rows;
 
 // The right side of a weight gradient: rows whose outer product with d_z it is.
-enum Source { input, state, reset_state, sources };  // x, h_{t-1}, r h_{t-1}
+enum Source { input, state, reset_state, units, sources };  // x, h_{t-1}, r h_{t-1}, projected h_t
 
-// Blocks of d_z (count of H, contiguous there and in the weights) that the same rows go with: their
-// first row in weight_ih and weight_hh in units of H, or absent.
-constexpr int absent = -1;
+// Values of d_z (count from d_z on, contiguous there and in the weights' rows) that the same right
+// sides go with, and the first row in each weight.
+struct Side {
+  Source source;
+  Weight weight;
+  Index row;
+};
 struct Segment {
-  int d_z, count;
-  int input_weight, recurrent_weight;
-  Source recurrent_source;
+  Index d_z, count;
+  Side side[outer_sides];
+  int sides;
 };
 struct Segments {
-  Segment segment[3];
+  Segment segment[4];
   int size;
 };
-constexpr Segments segments(CellKind kind) {
-  switch (kind) {
-    case CellKind::lstm: return {{{0, 4, 0, 0, state}}, 1};
-    case CellKind::gru:
-      return {{{0, 1, 2, absent, state}, {1, 2, 0, 0, state}, {3, 1, absent, 2, state}}, 3};
-    case CellKind::gru_reset_before: return {{{0, 1, 2, 2, reset_state}, {1, 2, 0, 0, state}}, 2};
-    default: return {{{0, 1, 0, 0, state}}, 1};
+template <class Real>
+Segments segments(const Cell<Real>& cell) {
+  const Index H = cell.hidden_size, gates = gate_count(cell.kind) * H;
+  const auto in = [](Index row) { return Side{input, Weight::weight_ih, row}; };
+  const auto past = [](Index row, Source source = state) {
+    return Side{source, Weight::weight_hh, row};
+  };
+  const Segment output = {cell.d_output_at, cell.output_size, {{units, Weight::weight_hr, 0}}, 1};
+  if (cell.normalizes) {
+    const Index x = cell.input_d_at, h = cell.state_d_at;
+    if (cell.kind == CellKind::gru)
+      return {{{x, H, {in(2 * H)}, 1}, {x + H, 2 * H, {in(0)}, 1}, {h, gates, {past(0)}, 1}}, 3};
+    if (is_gru(cell.kind))
+      return {{{x, H, {in(2 * H)}, 1},
+               {x + H, 2 * H, {in(0)}, 1},
+               {h, 2 * H, {past(0)}, 1},
+               {h + 2 * H, H, {past(2 * H, reset_state)}, 1}},
+              4};
+    return {{{x, gates, {in(0)}, 1}, {h, gates, {past(0)}, 1}, output}, cell.projects ? 3 : 2};
   }
+  if (cell.kind == CellKind::gru)
+    return {{{0, H, {in(2 * H)}, 1}, {H, 2 * H, {in(0), past(0)}, 2}, {3 * H, H, {past(2 * H)}, 1}},
+            3};
+  if (cell.kind == CellKind::gru_reset_before)
+    return {{{0, H, {in(2 * H), past(2 * H, reset_state)}, 2}, {H, 2 * H, {in(0), past(0)}, 2}}, 2};
+  if (cell.kind == CellKind::indrnn) return {{{0, gates, {in(0)}, 1}}, 1};
+  return {{{0, gates, {in(0), past(0)}, 2}, output}, cell.projects ? 2 : 1};
 }
 
 template <class Real>
 class Backward : Recompute<Real> {
   using Base = Recompute<Real>;
   using Base::cells_, Base::directions_, Base::grid_, Base::hidden_, Base::in_, Base::out_,
-      Base::rows_, Base::workspace_;
+      Base::output_, Base::rows_, Base::workspace_;
 
  public:
   Backward(const Cell<Real>* const* cells, int directions, const LayerInput<Real>& in,
@@ -48,7 +72,8 @@ class Backward : Recompute<Real> {
            Workspace& workspace, Interrupt interrupt)
       : Base(cells, directions, in, out, workspace, interrupt),
         gradients_(gradients),
-        d_z_stride_(gradient_values(cells[0]->kind) * hidden_ + 64 / Index(sizeof(Real))) {
+        segments_(segments(*cells[0])),
+        d_z_stride_(cells[0]->d_z_values + 64 / Index(sizeof(Real))) {
     // Room for the largest chunk; the padding of a row keeps rows from sharing cache sets.
     for (Index s = rows_.steps; s > 0; s = chunk_begin(s))
       capacity_ = std::max(capacity_, rows_.first_entry[s] - rows_.first_entry[chunk_begin(s)]);
@@ -75,11 +100,15 @@ class Backward : Recompute<Real> {
     Part part;
     Group *group, *team;  // those that share its rows; those that share its direction
     int team_member, team_size;
-    Index panel_begin, panel_end;  // of d_h
     const Real **cache, **h, **h_prev, **c_prev, **d_y, **d_z;
-    Real **d_h, **d_c, **d_reset_h;
+    Real **d_h, **d_c;
+    Real **d_reset_h, **d_units;  // shared by the group; d_units: gradient of what is projected
+    const Real** product_h;       // what the recurrent product took: h_prev, or masked
+    Real **masked, **through;     // through: gradient of the masked state, shared by the group
+    OptionRows<Real> options;
     Real** d_x;
     const Real** rows;
+    Real** masked_block;
     Real* packed[sources];  // a block of each right side, in whole panels
     Real* token_sum;
     typename Base::Window window;
@@ -95,22 +124,19 @@ class Backward : Recompute<Real> {
 
   void prepare() {
     const Cell<Real>& cell = *cells_[0];
-    const Index width = plain_width * cell.kernels.lanes;
     const int team_size = grid_.row_parts * grid_.unit_parts;
     groups_.reset(new Group[grid_.directions * grid_.row_parts]);
     teams_.reset(new Group[grid_.directions]);
     members_ = workspace_.template take_zeroed<Member>(grid_.members());
     for (int i = 0; i < grid_.members(); ++i) {
       Member& m = members_[i];
-      m.part = part_of(grid_, i, rows_, hidden_, cell.kernels.lanes);
+      m.part = part_of(grid_, i, rows_, cell);
       m.group = &groups_[i / grid_.unit_parts];
       m.group->barrier.set_members(grid_.unit_parts);
       m.team = &teams_[i / team_size];
       m.team->barrier.set_members(team_size);
       m.team_member = i % team_size;
       m.team_size = team_size;
-      m.panel_begin = m.part.unit_begin / width;
-      m.panel_end = (m.part.unit_end + width - 1) / width;
       const Index n = m.part.count;
       for (const Real*** rows : {&m.cache, &m.h, &m.h_prev, &m.c_prev, &m.d_y})
         *rows = workspace_.template take<const Real*>(n);
@@ -119,18 +145,23 @@ class Backward : Recompute<Real> {
       m.d_z = workspace_.template take<const Real*>(std::max(n, capacity_));
       m.d_x = workspace_.template take<Real*>(capacity_);
       m.rows = workspace_.template take<const Real*>(block_rows);
+      m.masked_block = Base::masked_rows(block_rows);
+      m.masked = Base::masked_rows(n);
+      m.product_h = m.masked ? workspace_.template take<const Real*>(n) : m.h_prev;
+      m.options = OptionRows<Real>::take(in_.options, n, workspace_);
       take_right_sides(m, cell);
-      if (cell.kind == CellKind::gru_reset_before) take_reset_rows(m, i);
+      take_shared_rows(m, members_[i - m.part.unit_part], cell);
       Base::prepare(m.window, i, m.part, m.group, members_[i - m.part.unit_part].window);
     }
   }
 
   void take_right_sides(Member& m, const Cell<Real>& cell) {
     const Index panel_block = plain_width * cell.kernels.lanes * block_rows;
-    for (Source source : {input, state, reset_state}) {
-      const bool used = source == input   ? !in_.tokens.data
-                        : source == state ? true
-                                          : cell.kind == CellKind::gru_reset_before;
+    for (const Source source : all_sources) {
+      const bool used = source == input         ? !in_.tokens.data
+                        : source == state       ? cell.kind != CellKind::indrnn
+                        : source == reset_state ? cell.kind == CellKind::gru_reset_before
+                                                : cell.projects;
       m.packed[source] =
           used ? workspace_.template take<Real>(panels(cell, source) * panel_block) : nullptr;
     }
@@ -138,20 +169,19 @@ class Backward : Recompute<Real> {
       m.token_sum = workspace_.template take<Real>(gate_count(cell.kind) * hidden_);
   }
   Index columns(const Cell<Real>& cell, Source source) const {
-    return source == input ? cell.input_size : hidden_;
+    return source == input ? cell.input_size : source == units ? hidden_ : output_;
   }
   Index panels(const Cell<Real>& cell, Source source) const {
     return plain_panels(columns(cell, source), cell.kernels.lanes);
   }
 
-  void take_reset_rows(Member& m, int member) {
-    if (m.part.unit_part > 0) {
-      m.d_reset_h = members_[member - m.part.unit_part].d_reset_h;
-      return;
-    }
-    m.d_reset_h = workspace_.template take<Real*>(m.part.count);
-    Real* values = workspace_.template take<Real>(m.part.count * hidden_);
-    for (Index i = 0; i < m.part.count; ++i) m.d_reset_h[i] = values + i * hidden_;
+  void take_shared_rows(Member& m, const Member& sharing, const Cell<Real>& cell) {
+    const bool first = m.part.unit_part == 0;
+    const Index n = m.part.count;
+    if (cell.kind == CellKind::gru_reset_before)
+      m.d_reset_h = first ? Base::scratch_rows(n, hidden_) : sharing.d_reset_h;
+    if (cell.projects) m.d_units = first ? Base::scratch_rows(n, hidden_) : sharing.d_units;
+    m.through = first ? Base::masked_rows(n) : sharing.through;
   }
 
   void run_direction(Member& m, int d, int member) {
@@ -168,8 +198,9 @@ class Backward : Recompute<Real> {
       m.team->barrier.wait();
       if (gradients_.d_x.data) chunk_d_x(m, d, begin, end);
       chunk_weights(m, d, begin, end);
-      if (in_.tokens.data && gradients_.cells[d].weight_ih) chunk_tokens(m, d, begin, end);
-      chunk_biases(m, d, begin, end);
+      if (in_.tokens.data && gradients_.cells[d][Weight::weight_ih]) chunk_tokens(m, d, begin, end);
+      chunk_vectors(m, d, begin, end);
+      if (gradients_.d_attention.data) chunk_attention(m, d, begin, end);
       end = begin;
     }
   }
@@ -181,14 +212,16 @@ class Backward : Recompute<Real> {
   // d_h and d_c live in the output d_h0 and d_c0; a row's wait there for its last step.
   void begin(Member& m, int d) {
     Base::start(m.window);
-    const Index from = m.part.unit_begin, width = m.part.unit_end - from;
-    for (Index i = 0; i < m.part.count; ++i) {
-      const Index b = rows_.order[m.part.row(i)];
-      m.d_h[i] = Base::state_out(gradients_.d_h0, d, b);
-      std::copy_n(Base::state(gradients_.d_h_n, d, b) + from, width, m.d_h[i] + from);
+    const Part& part = m.part;
+    const Index width = part.output_end - part.output_begin, from = part.output_begin;
+    for (Index i = 0; i < part.count; ++i) {
+      const Index b = rows_.order[part.row(i)];
+      m.d_h[i] = Base::h_state_out(gradients_.d_h0, d, b);
+      std::copy_n(Base::h_state(gradients_.d_h_n, d, b) + from, width, m.d_h[i] + from);
       if (!has_cell_state(cells_[d]->kind)) continue;
-      m.d_c[i] = Base::state_out(gradients_.d_c0, d, b);
-      std::copy_n(Base::state(gradients_.d_c_n, d, b) + from, width, m.d_c[i] + from);
+      m.d_c[i] = Base::c_state_out(gradients_.d_c0, d, b);
+      std::copy_n(Base::c_state(gradients_.d_c_n, d, b) + part.unit_begin,
+                  part.unit_end - part.unit_begin, m.d_c[i] + part.unit_begin);
     }
   }
 
@@ -196,48 +229,101 @@ class Backward : Recompute<Real> {
     const Cell<Real>& cell = *cells_[d];
     Base::reach(m.window, d, s);
     for (Index i = 0; i < n; ++i) {
-      const Index j = m.part.row(i), b = rows_.order[j];
+      const Index j = m.part.row(i), b = rows_.order[j], t = rows_.time(d, s, j);
       m.cache[i] = Base::cache_at(d, s, j);
       m.h[i] = Base::h_at(d, s, j);
       m.h_prev[i] = Base::h_at(d, s - 1, j);
+      if (m.masked) m.product_h[i] = Base::masked(d, b, m.h_prev[i], m.masked[i]);
       if (has_cell_state(cell.kind)) m.c_prev[i] = Base::c_prev(m.window, d, s, j);
       const Sequence<const Real>& d_y = gradients_.d_y;
-      m.d_y[i] = d_y.data ? d_y.at(rows_.time(d, s, j), b) + d * hidden_ : this->zeros_;
+      m.d_y[i] = d_y.data ? d_y.at(t, b) + d * output_ : this->zeros_;
       m.d_z[i] = d_z_row(d, rows_.first_entry[s] + j, first_entry);
+      m.options.set(i, in_.options, t, b, d * hidden_);
     }
-    const CellBackward<Real> cell_step = {n,
-                                          m.part.unit_begin,
-                                          m.part.unit_end,
-                                          hidden_,
-                                          m.cache,
-                                          m.h,
-                                          m.h_prev,
-                                          m.c_prev,
-                                          m.d_y,
-                                          m.d_h,
-                                          m.d_c,
-                                          const_cast<Real* const*>(m.d_z),
-                                          m.d_reset_h};
+    if (cell.projects) project_back(m, cell, s, n);
+    CellBackward<Real> cell_step = {n,
+                                    m.part.unit_begin,
+                                    m.part.unit_end,
+                                    hidden_,
+                                    m.cache,
+                                    m.h,
+                                    m.h_prev,
+                                    m.c_prev,
+                                    m.d_y,
+                                    cell.projects ? m.d_units : m.d_h,
+                                    m.d_c,
+                                    const_cast<Real* const*>(m.d_z),
+                                    m.d_reset_h,
+                                    cell.options(),
+                                    m.options.attention,
+                                    m.options.keep_h,
+                                    m.options.keep_c,
+                                    cell.d_gain_at + 2 * gate_count(cell.kind) * hidden_};
     cell.steps.backward(cell_step);
     m.group->barrier.wait();
-    // d_h += the recurrent blocks of d_z times weight_hh; where the cell left a direct part in d_h,
-    // the product continues from it.
-    if (cell.kind == CellKind::gru_reset_before) {
-      product(m, cell, s, n, 0, hidden_, cell.candidate_transposed, this->zeros_, m.d_reset_h);
+    if (cell.kind != CellKind::indrnn) recurrent_back(m, d, cell, s, cell_step);
+  }
+
+  // d_h += the recurrent blocks of d_z times weight_hh; where the cell left a direct part in d_h, the
+  // product continues from it. Where the product took a masked state, so is its gradient.
+  void recurrent_back(Member& m, int d, const Cell<Real>& cell, Index s,
+                      CellBackward<Real>& cell_step) {
+    const Index n = cell_step.rows;
+    const Real* start = cell.has_direct_gradient() ? nullptr : this->zeros_;
+    Real* const* out = m.d_h;
+    if (m.masked) {
+      out = m.through;
+      for (Index i = 0; i < n; ++i)
+        std::fill(out[i] + m.part.output_begin, out[i] + m.part.output_end, Real(0));
+    }
+    const bool before = cell.kind == CellKind::gru_reset_before, normal = cell.normalizes;
+    if (before) {
+      if (normal) normalized_product_back(cell, n, cell_step.d_z, m.cache, true);
+      const Index candidate = normal ? cell.state_d_at + 2 * hidden_ : 0;
+      product(m, cell, s, n, candidate, hidden_, cell.candidate_transposed, this->zeros_,
+              m.d_reset_h);
+      cell_step.h_prev = m.product_h;
+      cell_step.d_h = out;
       cell.steps.backward_reset(cell_step);
       m.group->barrier.wait();
     }
-    const GateBlocks blocks = recurrent_blocks(cell.kind);
-    const Real* start = gate_count(cell.kind) == 3 ? nullptr : this->zeros_;
-    product(m, cell, s, n, blocks.block[0].d_z * hidden_, blocks.block[0].count * hidden_,
-            cell.recurrent_transposed, start, m.d_h);
+    if (normal) normalized_product_back(cell, n, cell_step.d_z, m.cache, false);
+    product(m, cell, s, n, cell.state_d_at, recurrent_blocks(cell.kind).block[0].count * hidden_,
+            cell.recurrent_transposed, m.masked ? nullptr : start, out);
+    for (Index i = 0; m.masked && i < n; ++i) {
+      const Index b = rows_.order[m.part.row(i)];
+      const Real* mask = Base::h_state_out(in_.options.recurrent_mask, d, b);
+      for (Index k = m.part.output_begin; k < m.part.output_end; ++k)
+        m.d_h[i][k] = (start ? Real(0) : m.d_h[i][k]) + out[i][k] * mask[k];
+    }
+  }
+
+  // From the output's gradient, d_h + d_y, which d_z keeps, to that of the units, as the cell takes it.
+  void project_back(Member& m, const Cell<Real>& cell, Index s, Index n) {
+    const Part& part = m.part;
+    for (Index i = 0; i < n; ++i) {
+      Real* const d_z = const_cast<Real*>(m.d_z[i]);
+      for (Index k = part.output_begin; k < part.output_end; ++k)
+        d_z[cell.d_output_at + k] = m.d_h[i][k] + m.d_y[i][k];
+      std::copy(m.cache[i] + cell.units_at + part.unit_begin,
+                m.cache[i] + cell.units_at + part.unit_end,
+                d_z + cell.d_units_at + part.unit_begin);
+      m.d_y[i] = this->zeros_;
+    }
+    m.group->barrier.wait();
+    const Index width = plain_width * cell.kernels.lanes;
+    cell.kernels.product[plain_width]({n, output_, part.unit_begin / width,
+                                       (part.unit_end + width - 1) / width, hidden_, m.d_z,
+                                       cell.d_output_at, cell.projection_transposed.data(),
+                                       this->zeros_, m.d_units, 0, width, s % 2 == 1});
   }
 
   void product(Member& m, const Cell<Real>& cell, Index s, Index n, Index offset, Index depth,
                const Buffer<Real>& weights, const Real* start, Real* const* out) {
-    cell.kernels.product[plain_width]({n, depth, m.panel_begin, m.panel_end, hidden_, m.d_z, offset,
-                                       weights.data(), start, out, 0,
-                                       plain_width * cell.kernels.lanes, s % 2 == 1});
+    const Index width = plain_width * cell.kernels.lanes;
+    cell.kernels.product[plain_width]({n, depth, m.part.output_begin / width,
+                                       (m.part.output_end + width - 1) / width, output_, m.d_z,
+                                       offset, weights.data(), start, out, 0, width, s % 2 == 1});
   }
 
   // Calls body(entry, s, j) for entries first + k, k in [begin, end), of a chunk that starts at step s.
@@ -261,9 +347,10 @@ class Backward : Recompute<Real> {
           d == 0 ? gradients_.d_x.at(s, rows_.order[j]) : d_x_reverse_ + entry * I;
     });
     const int lanes = cell.kernels.lanes;
-    cell.kernels.product[plain_width](
-        {end - begin, gate_count(cell.kind) * hidden_, 0, plain_panels(I, lanes), I, m.d_z, 0,
-         cell.input_transposed.data(), this->zeros_, m.d_x, 0, plain_width * lanes});
+    cell.kernels.product[plain_width]({end - begin, gate_count(cell.kind) * hidden_, 0,
+                                       plain_panels(I, lanes), I, m.d_z, cell.input_d_at,
+                                       cell.input_transposed.data(), this->zeros_, m.d_x, 0,
+                                       plain_width * lanes});
   }
 
   // The team shares out the rows of the gates, each of which is then read and packed by one member,
@@ -272,14 +359,14 @@ class Backward : Recompute<Real> {
   void chunk_weights(Member& m, int d, Index step_begin, Index step_end) {
     const Cell<Real>& cell = *cells_[d];
     constexpr Index least_rows = 48;  // below, packing the right sides costs more than it spares
-    const Index rows = gradient_values(cell.kind) * hidden_;
+    const Index rows = cell.d_z_values;
     const Index row_parts = std::min<Index>(m.team_size, std::max<Index>(1, rows / least_rows));
     const Index panel_parts = m.team_size / row_parts;
     if (m.team_member >= row_parts * panel_parts) return;
     const Index row_part = m.team_member % row_parts, panel_part = m.team_member / row_parts;
     Share share = {rows * row_part / row_parts, rows * (row_part + 1) / row_parts, {}, {}};
-    for (Source source : {input, state, reset_state}) {
-      if (!m.packed[source] || !gradient(d, source)) continue;
+    for (const Source source : all_sources) {
+      if (!m.packed[source] || !gradients_.cells[d][weight_of(source)]) continue;
       const Index count = panels(cell, source);
       share.panel_begin[source] = count * panel_part / panel_parts;
       share.panel_end[source] = count * (panel_part + 1) / panel_parts;
@@ -287,7 +374,7 @@ class Backward : Recompute<Real> {
     const Index first = rows_.first_entry[step_begin], last = rows_.first_entry[step_end];
     for (Index block = first; block < last; block += block_rows) {
       const Index depth = std::min(block_rows, last - block);
-      for (Source source : {input, state, reset_state})
+      for (const Source source : all_sources)
         if (share.panel_begin[source] < share.panel_end[source])
           pack_right_side(m, d, step_begin, {block, depth, first}, source, share);
       block_weights(m, d, {block, depth, first}, share);
@@ -304,19 +391,24 @@ class Backward : Recompute<Real> {
     Index first, depth, chunk_first;
   };
 
-  Real* gradient(int d, Source source) const {
-    const CellGradients<Real>& g = gradients_.cells[d];
-    return source == input ? g.weight_ih : g.weight_hh;
+  static Weight weight_of(Source source) {
+    return source == input   ? Weight::weight_ih
+           : source == units ? Weight::weight_hr
+                             : Weight::weight_hh;
   }
 
   void pack_right_side(Member& m, int d, Index step_begin, Block block, Source source,
                        const Share& share) {
     for_entries(step_begin, block.first, block.first + block.depth,
                 [&](Index entry, Index s, Index j) {
-                  m.rows[entry - block.first] =
-                      source == input   ? in_.x.at(rows_.time(d, s, j), rows_.order[j])
-                      : source == state ? Base::h_at(d, s - 1, j)
-                                        : d_z_row(d, entry, block.chunk_first) + 3 * hidden_;
+                  const Index i = entry - block.first, b = rows_.order[j];
+                  const Real* d_z = d_z_row(d, entry, block.chunk_first);
+                  m.rows[i] = source == input         ? in_.x.at(rows_.time(d, s, j), b)
+                              : source == reset_state ? d_z + 3 * hidden_
+                              : source == units       ? d_z + cells_[d]->d_units_at
+                              : m.masked_block
+                                  ? Base::masked(d, b, Base::h_at(d, s - 1, j), m.masked_block[i])
+                                  : Base::h_at(d, s - 1, j);
                 });
     cells_[d]->kernels.pack_rows({block.depth, columns(*cells_[d], source),
                                   share.panel_begin[source], share.panel_end[source], m.rows,
@@ -325,29 +417,26 @@ class Backward : Recompute<Real> {
 
   void block_weights(Member& m, int d, Block block, const Share& share) {
     const Cell<Real>& cell = *cells_[d];
-    const Segments all = segments(cell.kind);
-    for (int i = 0; i < all.size; ++i) {
-      const Segment& s = all.segment[i];
-      const Index at = s.d_z * hidden_;
+    for (int i = 0; i < segments_.size; ++i) {
+      const Segment& s = segments_.segment[i];
       OuterProduct<Real> product = {block.depth,
-                                    std::max(share.row_begin - at, Index(0)),
-                                    std::min(share.row_end - at, s.count * hidden_),
-                                    d_z_row(d, block.first, block.chunk_first) + at,
+                                    std::max(share.row_begin - s.d_z, Index(0)),
+                                    std::min(share.row_end - s.d_z, s.count),
+                                    d_z_row(d, block.first, block.chunk_first) + s.d_z,
                                     d_z_stride_,
                                     0,
                                     {}};
-      const auto add_side = [&](Source source, int weight) {
-        if (weight == absent || share.panel_begin[source] >= share.panel_end[source]) return;
-        const Index width = columns(cell, source);
+      for (int k = 0; k < s.sides; ++k) {
+        const Side& side = s.side[k];
+        if (share.panel_begin[side.source] >= share.panel_end[side.source]) continue;
+        const Index width = columns(cell, side.source);
         product.sides[product.side_count++] = {width,
-                                               share.panel_begin[source],
-                                               share.panel_end[source],
-                                               m.packed[source],
-                                               gradient(d, source) + weight * hidden_ * width,
+                                               share.panel_begin[side.source],
+                                               share.panel_end[side.source],
+                                               m.packed[side.source],
+                                               gradients_.cells[d][side.weight] + side.row * width,
                                                width};
-      };
-      add_side(input, s.input_weight);
-      add_side(s.recurrent_source, s.recurrent_weight);
+      }
       if (product.side_count > 0 && product.m_begin < product.m_end)
         cell.kernels.outer_product(product);
     }
@@ -384,23 +473,24 @@ class Backward : Recompute<Real> {
     Real* sum = m.token_sum;
     std::fill(sum + begin, sum + end, Real(0));
     for (Index i = 0; i < count; ++i) {
-      const Real* d_z = d_z_row(d, token_entry[i].second, first_entry) + block.d_z * hidden_;
+      const Real* d_z = d_z_row(d, token_entry[i].second, first_entry) + cells_[d]->input_d_at +
+                        block.d_z * hidden_;
       for (Index k = begin; k < end; ++k) sum[k] += d_z[k];
     }
-    Real* column =
-        gradients_.cells[d].weight_ih + block.weight * hidden_ * columns + token_entry[0].first;
+    Real* column = gradients_.cells[d][Weight::weight_ih] + block.weight * hidden_ * columns +
+                   token_entry[0].first;
     for (Index k = begin; k < end; ++k) column[k * columns] += sum[k];
   }
 
-  void chunk_biases(Member& m, int d, Index step_begin, Index step_end) {
-    const Cell<Real>& cell = *cells_[d];
-    const CellGradients<Real>& g = gradients_.cells[d];
-    if (g.bias_ih) bias_sum(m, d, step_begin, step_end, input_blocks(cell.kind), g.bias_ih);
-    if (g.bias_hh) bias_sum(m, d, step_begin, step_end, recurrent_blocks(cell.kind), g.bias_hh);
+  void chunk_vectors(Member& m, int d, Index step_begin, Index step_end) {
+    for (int i = 0; i < weight_count; ++i)
+      if (Real* gradient = gradients_.cells[d].at[i])
+        vector_sum(m, d, step_begin, step_end, vector_blocks(*cells_[d], static_cast<Weight>(i)),
+                   gradient);
   }
 
-  void bias_sum(Member& m, int d, Index step_begin, Index step_end, const GateBlocks& blocks,
-                Real* gradient) {
+  void vector_sum(Member& m, int d, Index step_begin, Index step_end, const GateBlocks& blocks,
+                  Real* gradient) {
     const Index first = rows_.first_entry[step_begin], last = rows_.first_entry[step_end];
     for (Index block = first; block < last; block += block_rows)
       for (int i = 0; i < blocks.size; ++i) {
@@ -411,6 +501,22 @@ class Backward : Recompute<Real> {
             d_z_stride_, count * m.team_member / m.team_size,
             count * (m.team_member + 1) / m.team_size, gradient + b.weight * hidden_);
       }
+  }
+
+  // The sum over the units, in 16 partial sums and then over these.
+  void chunk_attention(Member& m, int d, Index step_begin, Index step_end) {
+    constexpr Index partial_sums = 16;
+    const Index first = rows_.first_entry[step_begin];
+    const Index count = rows_.first_entry[step_end] - first;
+    for_entries(step_begin, first + count * m.team_member / m.team_size,
+                first + count * (m.team_member + 1) / m.team_size,
+                [&](Index entry, Index s, Index j) {
+                  const Real* values = d_z_row(d, entry, first) + 4 * hidden_;
+                  Real partial[partial_sums] = {}, sum = 0;
+                  for (Index k = 0; k < hidden_; ++k) partial[k % partial_sums] += values[k];
+                  for (const Real part : partial) sum += part;
+                  *gradients_.d_attention.at(rows_.time(d, s, j), rows_.order[j]) = sum;
+                });
   }
 
   // Adds the reverse direction's d_x, and writes the zeros of the padding.
@@ -430,6 +536,8 @@ class Backward : Recompute<Real> {
   }
 
   const LayerGradients<Real>& gradients_;
+  static constexpr Source all_sources[] = {input, state, reset_state, units};
+  const Segments segments_;
   const Index d_z_stride_;
   Index capacity_ = 0;  // entries in the largest chunk
   Real* d_z_[2] = {nullptr, nullptr};

@@ -45,22 +45,73 @@ void pack_gates(const Real* weight, Index depth, Index hidden, Index groups, int
 }
 
 std::initializer_list<int> input_gates(CellKind kind) {
-  static const std::initializer_list<int> lstm = {0, 1, 2, 3}, gru = {2, 0, 1}, rnn = {0};
-  return kind == CellKind::lstm ? lstm : gate_count(kind) == 3 ? gru : rnn;
+  static const std::initializer_list<int> lstm = {0, 1, 2, 3}, coupled = {0, 1, 2}, gru = {2, 0, 1},
+                                          rnn = {0};
+  if (kind == CellKind::lstm) return lstm;
+  if (kind == CellKind::lstm_coupled) return coupled;
+  return is_gru(kind) ? gru : rnn;
+}
+
+// Blocks of H: see cached and d_z_values in cell.h.
+int cached_blocks(CellKind kind, bool general) {
+  switch (kind) {
+    case CellKind::lstm: return 5;
+    case CellKind::gru:
+    case CellKind::lstm_coupled: return 4;
+    case CellKind::gru_reset_before: return 3;
+    default: return general ? 1 : 0;
+  }
+}
+int gradient_blocks(CellKind kind, bool general) {
+  switch (kind) {
+    case CellKind::lstm: return general ? 7 : 4;
+    case CellKind::lstm_coupled: return 5;
+    case CellKind::gru:
+    case CellKind::gru_reset_before: return general ? 5 : 4;
+    case CellKind::indrnn: return 3;
+    default: return general ? 2 : 1;
+  }
+}
+
+constexpr Index norm_scales = 5;  // see CellNorm
+
+template <class Real>
+Index norm_cached(const CellWeights<Real>& w) {
+  if (!w.weights[Weight::gain_ih]) return 0;
+  const Index blocks = 2 * gate_count(w.kind) + (has_cell_state(w.kind) ? 1 : 0);
+  return blocks * w.hidden_size + norm_scales;
 }
 
 }  // namespace
 
 GateBlocks input_blocks(CellKind kind) {
-  if (kind == CellKind::lstm) return {{{0, 0, 4}, {0, 0, 0}}, 1};
-  if (gate_count(kind) == 3) return {{{0, 2, 1}, {1, 0, 2}}, 2};
-  return {{{0, 0, 1}, {0, 0, 0}}, 1};
+  if (is_gru(kind)) return {{{0, 2, 1}, {1, 0, 2}}, 2};
+  return {{{0, 0, gate_count(kind)}, {0, 0, 0}}, 1};
 }
 
 GateBlocks recurrent_blocks(CellKind kind) {
   if (kind == CellKind::gru) return {{{1, 0, 3}, {0, 0, 0}}, 1};
   if (kind == CellKind::gru_reset_before) return {{{1, 0, 2}, {0, 2, 1}}, 2};
   return input_blocks(kind);
+}
+
+template <class Real>
+GateBlocks vector_blocks(const Cell<Real>& cell, Weight vector) {
+  const CellKind kind = cell.kind;
+  const bool coupled = kind == CellKind::lstm_coupled, independent = kind == CellKind::indrnn;
+  const int gates = gate_count(kind), gains = static_cast<int>(cell.d_gain_at / cell.hidden_size);
+  switch (vector) {
+    case Weight::bias_ih: return input_blocks(kind);
+    case Weight::bias_hh: return recurrent_blocks(kind);
+    case Weight::weight_hh: return {{{1, 0, 1}, {0, 0, 0}}, independent ? 1 : 0};
+    case Weight::peephole: return {{{gates, 0, coupled ? 2 : 3}, {0, 0, 0}}, 1};
+    case Weight::slope: return {{{independent ? 2 : 1, 0, 1}, {0, 0, 0}}, 1};
+    case Weight::gain_ih: return {{{gains, 0, gates}, {0, 0, 0}}, 1};
+    case Weight::gain_hh: return {{{gains + gates, 0, gates}, {0, 0, 0}}, 1};
+    case Weight::bias_c: return {{{gains + 2 * gates, 0, 1}, {0, 0, 0}}, 1};
+    case Weight::gain_c: return {{{gains + 2 * gates + 1, 0, 1}, {0, 0, 0}}, 1};
+    default: return {};
+  }
 }
 
 Index plain_panels(Index columns, int lanes) {
@@ -92,37 +143,95 @@ Cell<Real>::Cell(const CellWeights<Real>& w, bool training_)
     : kind(w.kind),
       input_size(w.input_size),
       hidden_size(w.hidden_size),
+      output_size(w.output_size),
+      projects(w.weights[Weight::weight_hr] != nullptr),
       groups((w.hidden_size + group_units(w.kind, fastrnn::kernels<Real>().lanes) - 1) /
              group_units(w.kind, fastrnn::kernels<Real>().lanes)),
       z_values(groups * group_values(w.kind, fastrnn::kernels<Real>().lanes) +
                static_cast<Index>(64 / sizeof(Real))),
       training(training_),
+      general(w.options != nullptr),
       kernels(fastrnn::kernels<Real>()),
-      steps(kernels.cells[static_cast<int>(w.kind)]) {
+      steps((general ? kernels.general : kernels.cells)[static_cast<int>(w.kind)]),
+      cached(cached_blocks(w.kind, general) * w.hidden_size + norm_cached(w) +
+             (projects ? w.hidden_size : 0)),
+      units_at(projects ? cached - w.hidden_size : 0),
+      c_at(gate_count(w.kind) * w.hidden_size),
+      normalizes(w.weights[Weight::gain_ih] != nullptr),
+      d_gain_at((gradient_blocks(w.kind, general) + 2 * gate_count(w.kind)) * w.hidden_size),
+      input_d_at(normalizes ? gradient_blocks(w.kind, general) * w.hidden_size : 0),
+      state_d_at(normalizes ? input_d_at + gate_count(w.kind) * w.hidden_size
+                            : recurrent_blocks(w.kind).block[0].d_z * w.hidden_size),
+      d_z_values((gradient_blocks(w.kind, general) +
+                  (normalizes ? 4 * gate_count(w.kind) + 2 * has_cell_state(w.kind) : 0)) *
+                     w.hidden_size +
+                 (projects ? w.hidden_size + w.output_size : 0)),
+      d_units_at(projects ? d_z_values - w.output_size - w.hidden_size : 0),
+      d_output_at(projects ? d_z_values - w.output_size : 0),
+      options_(w.options ? *w.options : CellOptions<Real>()) {
+  keep_vectors(w);
   pack_forward(w);
   if (training) pack_backward(w);
 }
 
 template <class Real>
+void Cell<Real>::keep_vectors(const CellWeights<Real>& w) {
+  const Index H = hidden_size, peepholes = kind == CellKind::lstm_coupled ? 2 * H : 3 * H;
+  const Index G = gate_count(kind) * H;
+  // IndRNN may have a slope beside its recurrent vector.
+  vectors_ = Buffer<Real>(general ? peepholes + 2 * H + (normalizes ? 4 * G + 2 * H : 0) : 0);
+  Real* to = vectors_.data();
+  const auto keep = [&](Weight weight, Index count) -> const Real* {
+    const Real* from = w.weights[weight];
+    if (!from) return nullptr;
+    std::copy_n(from, count, to);
+    to += count;
+    return to - count;
+  };
+  options_.peephole = keep(Weight::peephole, peepholes);
+  options_.slope = keep(Weight::slope, H);
+  if (kind == CellKind::indrnn) options_.recurrent = keep(Weight::weight_hh, H);
+  if (!normalizes) return;
+  CellNorm<Real>& norm = options_.norm;
+  norm.gain_ih = keep(Weight::gain_ih, G);
+  norm.gain_hh = keep(Weight::gain_hh, G);
+  norm.bias_ih = keep(Weight::bias_ih, G);
+  norm.bias_hh = keep(Weight::bias_hh, G);
+  norm.gain_c = keep(Weight::gain_c, H);
+  norm.bias_c = keep(Weight::bias_c, H);
+  norm.values_at = cached_blocks(kind, true) * H;
+  norm.scales_at = norm.values_at + norm_cached(w) - norm_scales;
+}
+
+template <class Real>
 void Cell<Real>::pack_forward(const CellWeights<Real>& w) {
-  const Index I = input_size, H = hidden_size;
+  const Index I = input_size, H = hidden_size, P = output_size;
+  const Real *weight_ih = w.weights[Weight::weight_ih], *weight_hh = w.weights[Weight::weight_hh];
+  // Where z is normalised, the biases come after that.
+  const Real* bias_ih = normalizes ? nullptr : w.weights[Weight::bias_ih];
+  const Real* bias_hh = normalizes ? nullptr : w.weights[Weight::bias_hh];
   const int lanes = kernels.lanes, vectors = gate_count(kind) == 1 ? 2 : 1;
   const int panels = group_panels(kind), units = vectors * lanes;
   const Index width = panels * panel_width(kind) * lanes;
   input = Buffer<Real>(checked_product(groups * width, I));
-  pack_gates(w.weight_ih, I, H, groups, vectors, lanes, input_gates(kind), input.data(), panels);
+  pack_gates(weight_ih, I, H, groups, vectors, lanes, input_gates(kind), input.data(), panels);
 
-  recurrent = Buffer<Real>(checked_product(groups * width, H));
-  if (kind == CellKind::lstm) {
-    pack_gates(w.weight_hh, H, H, groups, vectors, lanes, {0, 1, 2, 3}, recurrent.data(), panels);
-  } else if (kind == CellKind::gru) {
-    pack_gates(w.weight_hh, H, H, groups, vectors, lanes, {0, 1, 2}, recurrent.data());
+  const auto pack_state = [&](std::initializer_list<int> gates, Index values) {
+    Buffer<Real> out(checked_product(values, P));
+    pack_gates(weight_hh, P, H, groups, vectors, lanes, gates, out.data(), panels);
+    return out;
+  };
+  if (kind == CellKind::gru) {
+    recurrent = pack_state({0, 1, 2}, groups * width);
   } else if (kind == CellKind::gru_reset_before) {
-    pack_gates(w.weight_hh, H, H, groups, vectors, lanes, {0, 1}, recurrent.data());
-    candidate = Buffer<Real>(checked_product(groups * lanes, H));
-    pack_gates(w.weight_hh, H, H, groups, vectors, lanes, {2}, candidate.data());
-  } else {
-    pack_gates(w.weight_hh, H, H, groups, vectors, lanes, {0}, recurrent.data());
+    recurrent = pack_state({0, 1}, groups * width);
+    candidate = pack_state({2}, groups * lanes);
+  } else if (kind != CellKind::indrnn) {
+    recurrent = pack_state(input_gates(kind), groups * width);
+  }
+  if (projects) {
+    projection = Buffer<Real>(checked_product(plain_panels(P, lanes) * plain_width * lanes, H));
+    pack_transposed(w.weights[Weight::weight_hr], P, H, lanes, projection.data());
   }
 
   // Both biases are summed once; only n_h of a GRU keeps its own.
@@ -134,8 +243,8 @@ void Cell<Real>::pack_forward(const CellWeights<Real>& w) {
       for (Index lane = 0; lane < units; ++lane, ++to) {
         const Index unit = group * units + lane, at = gate * H + unit;
         const bool own = kind == CellKind::gru && gate == 2;
-        const Real ih = unit < H && w.bias_ih ? w.bias_ih[at] : Real(0);
-        const Real hh = unit < H && w.bias_hh ? w.bias_hh[at] : Real(0);
+        const Real ih = unit < H && bias_ih ? bias_ih[at] : Real(0);
+        const Real hh = unit < H && bias_hh ? bias_hh[at] : Real(0);
         *to = own ? ih : ih + hh;
         if (own) candidate_start.data()[unit] = hh;
       }
@@ -144,7 +253,8 @@ void Cell<Real>::pack_forward(const CellWeights<Real>& w) {
 
 template <class Real>
 void Cell<Real>::pack_backward(const CellWeights<Real>& w) {
-  const Index I = input_size, H = hidden_size;
+  const Index I = input_size, H = hidden_size, P = output_size;
+  const Real *weight_hh = w.weights[Weight::weight_hh], *weight_hr = w.weights[Weight::weight_hr];
   const int lanes = kernels.lanes;
   const Index width = plain_width * lanes;
   const auto pack = [&](const Real* weight, Index columns, const GateBlock* blocks, int count) {
@@ -159,12 +269,18 @@ void Cell<Real>::pack_backward(const CellWeights<Real>& w) {
     return out;
   };
   const GateBlocks in = input_blocks(kind), re = recurrent_blocks(kind);
-  input_transposed = pack(w.weight_ih, I, in.block, in.size);
-  recurrent_transposed = pack(w.weight_hh, H, re.block, 1);
+  input_transposed = pack(w.weights[Weight::weight_ih], I, in.block, in.size);
+  if (kind != CellKind::indrnn) recurrent_transposed = pack(weight_hh, P, re.block, 1);
   if (kind == CellKind::gru_reset_before)
-    candidate_transposed = pack(w.weight_hh, H, re.block + 1, 1);
+    candidate_transposed = pack(weight_hh, P, re.block + 1, 1);
+  if (projects) {
+    projection_transposed = Buffer<Real>(checked_product(plain_panels(H, lanes) * width, P));
+    pack_plain(weight_hr, H, 0, P, 0, P, lanes, projection_transposed.data());
+  }
 }
 
+template GateBlocks vector_blocks(const Cell<float>&, Weight);
+template GateBlocks vector_blocks(const Cell<double>&, Weight);
 template class Cell<float>;
 template class Cell<double>;
 template void pack_plain(const float*, Index, Index, Index, Index, Index, int, float*);

@@ -11,7 +11,7 @@ template <class Real>
 class Forward : Pass<Real> {
   using Base = Pass<Real>;
   using Base::cells_, Base::directions_, Base::grid_, Base::hidden_, Base::in_, Base::out_,
-      Base::rows_, Base::workspace_;
+      Base::output_, Base::rows_, Base::workspace_;
 
  public:
   Forward(const Cell<Real>* const* cells, int directions, const LayerInput<Real>& in,
@@ -36,13 +36,18 @@ class Forward : Pass<Real> {
     Index group_begin, group_end;
     Real* z;
     Real** z_rows;
+    Real** z_state;  // of a normalised recurrent product
     const Real** x;
     Index* tokens;
     const Real** h_prev;
-    Real** h;
+    const Real** product_h;  // what the recurrent product takes: h_prev, or masked
+    Real** masked;
+    Real** y;
+    Real** h;  // y, or what is projected to it
     Real** c;
     Real** cache;
-    Real** reset_h;  // shared by the group
+    Real **reset_h, **units;  // shared by the group; units: h where it is not kept
+    OptionRows<Real> options;
   };
 
   // Everything that the members need is taken here, before they start.
@@ -53,7 +58,7 @@ class Forward : Pass<Real> {
     members_ = workspace_.template take<Member>(grid_.members());
     for (int i = 0; i < grid_.members(); ++i) {
       Member& m = members_[i];
-      m.part = part_of(grid_, i, rows_, hidden_, cell.kernels.lanes);
+      m.part = part_of(grid_, i, rows_, cell);
       m.group = groups + i / grid_.unit_parts;
       if (m.part.unit_part == 0) new (m.group) Group();
       m.group->barrier.set_members(grid_.unit_parts);
@@ -64,25 +69,27 @@ class Forward : Pass<Real> {
       m.z = workspace_.template take<Real>(m.chunk_rows * cell.z_values);
       m.z_rows = workspace_.template take<Real*>(m.chunk_rows);
       for (Index row = 0; row < m.chunk_rows; ++row) m.z_rows[row] = m.z + row * cell.z_values;
+      if (cell.normalizes) m.z_state = Base::scratch_rows(n, cell.z_values);
       m.x = workspace_.template take<const Real*>(m.chunk_rows);
       m.tokens = workspace_.template take<Index>(m.chunk_rows);
       m.h_prev = workspace_.template take<const Real*>(n);
-      m.h = workspace_.template take<Real*>(n);
+      m.masked = Base::masked_rows(n);
+      m.product_h = m.masked ? workspace_.template take<const Real*>(n) : m.h_prev;
+      m.y = workspace_.template take<Real*>(n);
+      m.h = cell.projects ? workspace_.template take<Real*>(n) : m.y;
       m.c = workspace_.template take<Real*>(n);
       m.cache = workspace_.template take<Real*>(n);
-      if (cell.kind == CellKind::gru_reset_before) take_reset_rows(m, i);
+      m.options = OptionRows<Real>::take(in_.options, n, workspace_);
+      const bool first = m.part.unit_part == 0;
+      const Member& sharing = members_[i - m.part.unit_part];
+      if (cell.kind == CellKind::gru_reset_before)
+        m.reset_h = first ? Base::scratch_rows(n, hidden_) : sharing.reset_h;
+      if (cell.projects && !keeps())
+        m.units = first ? Base::scratch_rows(n, hidden_) : sharing.units;
     }
   }
 
-  void take_reset_rows(Member& m, int member) {
-    if (m.part.unit_part > 0) {
-      m.reset_h = members_[member - m.part.unit_part].reset_h;
-      return;
-    }
-    m.reset_h = workspace_.template take<Real*>(m.part.count);
-    Real* values = workspace_.template take<Real>(m.part.count * hidden_);
-    for (Index i = 0; i < m.part.count; ++i) m.reset_h[i] = values + i * hidden_;
-  }
+  bool keeps() const { return out_.cache && out_.checkpoint_every == 0; }
 
   void run_direction(Member& m, int d, int member) {
     begin(m, d);
@@ -97,7 +104,7 @@ class Forward : Pass<Real> {
         used += n;
       }
       if (used == 0) break;
-      if (rows_.steps > 1)
+      if (rows_.steps > 1 || cells_[d]->normalizes)
         input_product(*cells_[d], {used, m.group_begin, m.group_end, m.z_rows}, m.x, tokens(m));
       for (Index row = 0; s < end; ++s, row += alive) {
         alive = m.part.alive(rows_, s, alive);
@@ -111,10 +118,11 @@ class Forward : Pass<Real> {
     const Index width = m.part.unit_end - m.part.unit_begin;
     for (Index i = 0; i < m.part.count; ++i) {
       const Index b = rows_.order[m.part.row(i)];
-      m.h_prev[i] = Base::state(in_.h0, d, b);
+      m.h_prev[i] = Base::h_state(in_.h0, d, b);
       if (!has_cell_state(cells_[d]->kind)) continue;
-      m.c[i] = Base::state_out(out_.c_n, d, b);
-      std::copy_n(Base::state(in_.c0, d, b) + m.part.unit_begin, width, m.c[i] + m.part.unit_begin);
+      m.c[i] = Base::c_state_out(out_.c_n, d, b);
+      std::copy_n(Base::c_state(in_.c0, d, b) + m.part.unit_begin, width,
+                  m.c[i] + m.part.unit_begin);
     }
   }
 
@@ -133,30 +141,58 @@ class Forward : Pass<Real> {
   void step(Member& m, int d, Index s, Index n, Real** z_rows) {
     const Cell<Real>& cell = *cells_[d];
     const Index every = out_.checkpoint_every;
-    const bool keep = out_.cache && every == 0;
+    const bool keep = keeps();
     for (Index i = 0; i < n; ++i) {
-      const Index j = m.part.row(i);
-      m.h[i] = out_.y.at(rows_.time(d, s, j), rows_.order[j]) + d * hidden_;
+      const Index j = m.part.row(i), b = rows_.order[j], t = rows_.time(d, s, j);
+      m.y[i] = out_.y.at(t, b) + d * output_;
       if (keep) m.cache[i] = Base::cache_at(d, s, j);
+      if (cell.projects) m.h[i] = keep ? m.cache[i] + cell.units_at : m.units[i];
+      if (m.masked) m.product_h[i] = Base::masked(d, b, m.h_prev[i], m.masked[i]);
+      m.options.set(i, in_.options, t, b, d * hidden_);
     }
     if (out_.cache && every > 0 && s % every == 0) keep_c(m, d, s, n);
     const ZRows<Real> z = {n, m.group_begin, m.group_end, z_rows, (s + workspace_.turn()) % 2 == 1};
-    const CellForward<Real> cell_step = {n,        m.group_begin, m.group_end,
-                                         hidden_,  z_rows,        m.h_prev,
-                                         m.h,      m.c,           keep ? m.cache : nullptr,
-                                         m.reset_h};
-    if (rows_.steps > 1)
-      recurrent_product(cell, z, m.h_prev);
+    CellForward<Real> cell_step = {n,
+                                   m.group_begin,
+                                   m.group_end,
+                                   hidden_,
+                                   z_rows,
+                                   m.product_h,
+                                   m.h,
+                                   m.c,
+                                   keep ? m.cache : nullptr,
+                                   m.reset_h,
+                                   cell.options(),
+                                   m.options.attention,
+                                   m.options.keep_h,
+                                   m.options.keep_c};
+    if (cell.normalizes)
+      normalized_product(cell, z, m.z_state, m.product_h, cell_step.cache);
+    else if (rows_.steps > 1)
+      recurrent_product(cell, z, m.product_h);
     else
-      step_product(cell, z, m.x, tokens(m), m.h_prev);
+      step_product(cell, z, m.x, tokens(m), m.product_h);
     if (cell.kind == CellKind::gru_reset_before) {
       cell.steps.forward_reset(cell_step);
       m.group->barrier.wait();
-      candidate_product(cell, z, m.reset_h);
+      if (cell.normalizes)
+        normalized_candidate(cell, z, m.z_state, m.reset_h, cell_step.cache);
+      else
+        candidate_product(cell, z, m.reset_h);
     }
+    cell_step.h_prev = m.h_prev;
     cell.steps.forward(cell_step);
     m.group->barrier.wait();
-    std::copy_n(m.h, n, m.h_prev);
+    if (cell.projects) project(m, cell, n);
+    std::copy_n(m.y, n, m.h_prev);
+  }
+
+  void project(Member& m, const Cell<Real>& cell, Index n) {
+    const Index width = plain_width * cell.kernels.lanes;
+    cell.kernels.product[plain_width]({n, hidden_, m.part.output_begin / width,
+                                       (m.part.output_end + width - 1) / width, output_, m.h, 0,
+                                       cell.projection.data(), this->zeros_, m.y, 0, width});
+    m.group->barrier.wait();
   }
 
   void keep_c(Member& m, int d, Index s, Index n) {
@@ -167,20 +203,43 @@ class Forward : Pass<Real> {
 
   // The last state of each row, and zeros past its end.
   void finish(Member& m, int d) {
-    const Index begin = m.part.unit_begin, width = m.part.unit_end - begin;
+    const Index begin = m.part.output_begin, width = m.part.output_end - begin;
     for (Index i = 0; i < m.part.count; ++i) {
       const Index j = m.part.row(i), b = rows_.order[j], length = rows_.length[j];
       std::copy_n(Base::h_at(d, length - 1, j) + begin, width,
-                  Base::state_out(out_.h_n, d, b) + begin);
+                  Base::h_state_out(out_.h_n, d, b) + begin);
       for (Index t = length; t < in_.steps; ++t)
-        std::fill_n(out_.y.at(t, b) + d * hidden_ + begin, width, Real(0));
+        std::fill_n(out_.y.at(t, b) + d * output_ + begin, width, Real(0));
     }
   }
 
   Member* members_ = nullptr;
 };
 
+template <class Real>
+class CacheReader : Pass<Real> {
+ public:
+  CacheReader(const Cell<Real>* const* cells, int directions, const LayerInput<Real>& in,
+              const LayerOutput<Real>& out, Workspace& workspace)
+      : Pass<Real>(cells, directions, in, out, workspace, {}) {}
+  void read(Index block, const Sequence<Real>& to) const {
+    const Index H = this->hidden_;
+    for (int d = 0; d < this->directions_; ++d)
+      for (Index s = 0; s < this->rows_.steps; ++s)
+        for (Index j = 0; j < this->rows_.first_entry[s + 1] - this->rows_.first_entry[s]; ++j)
+          std::copy_n(this->cache_at(d, s, j) + block * H, H,
+                      to.at(this->rows_.time(d, s, j), this->rows_.order[j]) + d * H);
+  }
+};
+
 }  // namespace
+
+template <class Real>
+void read_cache(const Cell<Real>* const* cells, int directions, const LayerInput<Real>& in,
+                const LayerOutput<Real>& out, Index block, const Sequence<Real>& to,
+                Workspace& workspace) {
+  CacheReader<Real>(cells, directions, in, out, workspace).read(block, to);
+}
 
 template <class Real>
 Index cache_values(const Cell<Real>& cell, int directions, const LayerInput<Real>& in,
@@ -192,7 +251,7 @@ Index cache_values(const Cell<Real>& cell, int directions, const LayerInput<Real
   Index entries = in.lengths ? 0 : in.steps * in.batch;
   if (in.lengths)
     for (Index b = 0; b < in.batch; ++b) entries += in.lengths[b];
-  return directions * entries * cached_values(cell.kind) * cell.hidden_size;
+  return directions * entries * cell.cached;
 }
 
 template <class Real>
@@ -201,6 +260,10 @@ bool layer_forward(const Cell<Real>* const* cells, int directions, const LayerIn
   return Forward<Real>(cells, directions, in, out, workspace, interrupt).run();
 }
 
+template void read_cache(const Cell<float>* const*, int, const LayerInput<float>&,
+                         const LayerOutput<float>&, Index, const Sequence<float>&, Workspace&);
+template void read_cache(const Cell<double>* const*, int, const LayerInput<double>&,
+                         const LayerOutput<double>&, Index, const Sequence<double>&, Workspace&);
 template Index cache_values(const Cell<float>&, int, const LayerInput<float>&, Index);
 template Index cache_values(const Cell<double>&, int, const LayerInput<double>&, Index);
 template bool layer_forward(const Cell<float>* const*, int, const LayerInput<float>&,

@@ -11,6 +11,29 @@
 
 namespace fastrnn {
 
+// What the kernels of a step with options take of each of its rows: CellOptions in kernels.h.
+template <class Real>
+struct OptionRows {
+  const Real **attention, **keep_h, **keep_c;
+
+  static OptionRows take(const StepOptions<Real>& options, Index rows, Workspace& workspace) {
+    const auto rows_of = [&](const Sequence<const Real>& values) {
+      return values.data ? workspace.template take<const Real*>(rows) : nullptr;
+    };
+    return {rows_of(options.attention), rows_of(options.keep_h), rows_of(options.keep_c)};
+  }
+  // Row i is row b of the batch at step t.
+  void set(Index i, const StepOptions<Real>& options, Index t, Index b, Index first_unit) const {
+    if (attention) attention[i] = options.attention.at(t, b);
+    if (keep_h) keep_h[i] = options.keep_h.at(t, b) + first_unit;
+    if (keep_c) keep_c[i] = options.keep_c.at(t, b) + first_unit;
+  }
+  OptionRows from(Index i) const {
+    return {attention ? attention + i : nullptr, keep_h ? keep_h + i : nullptr,
+            keep_c ? keep_c + i : nullptr};
+  }
+};
+
 // Members that meet, and what their leader decided for all of them.
 struct Group {
   SpinBarrier barrier;
@@ -25,6 +48,7 @@ class Pass {
       : cells_(cells),
         directions_(directions),
         hidden_(cells[0]->hidden_size),
+        output_(cells[0]->output_size),
         in_(in),
         out_(out),
         workspace_(workspace),
@@ -35,14 +59,12 @@ class Pass {
   // Zeros for a state, and for the start of any plain product, in whole panels.
   static Index zero_count(const Cell<Real>& cell) {
     const int lanes = cell.kernels.lanes;
-    const Index columns = std::max(cell.input_size, cell.hidden_size);
+    const Index columns = std::max({cell.input_size, cell.hidden_size, cell.output_size});
     return plain_panels(columns, lanes) * plain_width * lanes;
   }
 
   Grid grid(bool backward, int limit) const {
-    const Cell<Real>& cell = *cells_[0];
-    return choose_grid(cell.kind, cell.input_size, hidden_, cell.kernels.lanes,
-                       cell.kernels.row_tile, sizeof(Real), directions_, rows_, backward, limit);
+    return choose_grid(*cells_[0], directions_, rows_, backward, limit);
   }
 
   // Prepares with a grid and runs the members; again with fewer where the runtime has no more.
@@ -66,22 +88,47 @@ class Pass {
     return group.stop;
   }
 
-  // Row b of a (D, B, H) state, or zeros where there is none.
-  const Real* state(const Real* states, int direction, Index b) const {
-    return states ? states + (direction * in_.batch + b) * hidden_ : zeros_;
+  // Row b of a state h (D, B, P) or c (D, B, H), or zeros where there is none.
+  const Real* h_state(const Real* h, int direction, Index b) const {
+    return h ? h_state_out(h, direction, b) : zeros_;
   }
-  Real* state_out(Real* states, int direction, Index b) const {
-    return states + (direction * in_.batch + b) * hidden_;
+  const Real* c_state(const Real* c, int direction, Index b) const {
+    return c ? c_state_out(c, direction, b) : zeros_;
+  }
+  template <class Item>
+  Item* h_state_out(Item* h, int direction, Index b) const {
+    return h + (direction * in_.batch + b) * output_;
+  }
+  template <class Item>
+  Item* c_state_out(Item* c, int direction, Index b) const {
+    return c + (direction * in_.batch + b) * hidden_;
   }
   // h of sorted row j after step s of a direction; s = -1: the initial state.
   const Real* h_at(int direction, Index s, Index j) const {
     const Index b = rows_.order[j];
-    if (s < 0) return state(in_.h0, direction, b);
-    return out_.y.at(rows_.time(direction, s, j), b) + direction * hidden_;
+    if (s < 0) return h_state(in_.h0, direction, b);
+    return out_.y.at(rows_.time(direction, s, j), b) + direction * output_;
   }
   Real* cache_at(int direction, Index s, Index j) const {
     const Index entry = direction * rows_.entries() + rows_.first_entry[s] + j;
-    return out_.cache + entry * cached_values(cells_[0]->kind) * hidden_;
+    return out_.cache + entry * cells_[0]->cached;
+  }
+  // What the recurrent product takes of row b where its state is h; `masked` has room for it.
+  const Real* masked(int direction, Index b, const Real* h, Real* masked) const {
+    if (!in_.options.recurrent_mask) return h;
+    const Real* mask = h_state_out(in_.options.recurrent_mask, direction, b);
+    for (Index k = 0; k < output_; ++k) masked[k] = h[k] * mask[k];
+    return masked;
+  }
+  // Rows of that room, where it is needed.
+  Real** masked_rows(Index count) const {
+    return in_.options.recurrent_mask ? scratch_rows(count, output_) : nullptr;
+  }
+  Real** scratch_rows(Index count, Index width) const {
+    Real** rows = workspace_.template take<Real*>(count);
+    Real* values = workspace_.template take<Real>(count * width);
+    for (Index i = 0; i < count; ++i) rows[i] = values + i * width;
+    return rows;
   }
   // LSTM: c before step s, where s is a multiple of checkpoint_every.
   Real* checkpoint_at(int direction, Index s, Index j) const {
@@ -91,7 +138,7 @@ class Pass {
 
   const Cell<Real>* const* cells_;
   const int directions_;
-  const Index hidden_;
+  const Index hidden_, output_;
   const LayerInput<Real>& in_;
   const LayerOutput<Real>& out_;
   Workspace& workspace_;

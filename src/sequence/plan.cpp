@@ -44,13 +44,25 @@ namespace {
 // the transposed product, so that a thread writes the part of d_h that it reads in the next step.
 Index unit_align(int lanes) { return plain_width * lanes; }
 
+Index unit_parts(Index units, int lanes) {
+  return (units + unit_align(lanes) - 1) / unit_align(lanes);
+}
+
+// Where part `index` of `parts` begins.
+Index unit_begin(Index units, int lanes, int index, int parts) {
+  return std::min(units, unit_parts(units, lanes) * index / parts * unit_align(lanes));
+}
+
 }  // namespace
 
-Grid choose_grid(CellKind kind, Index input_size, Index hidden_size, int lanes, int row_tile,
-                 int value_bytes, int directions, const Rows& rows, bool backward, int limit) {
+template <class Real>
+Grid choose_grid(const Cell<Real>& cell, int directions, const Rows& rows, bool backward,
+                 int limit) {
   // Multiply-adds: all of them, and those of one row in the recurrent product of one step.
-  const double recurrent = static_cast<double>(hidden_size) * hidden_size * gate_count(kind);
-  const double row_step = recurrent * (1 + static_cast<double>(input_size) / hidden_size);
+  const double gates = static_cast<double>(cell.hidden_size) * gate_count(cell.kind);
+  const double recurrent =
+      gates * static_cast<double>(cell.kind == CellKind::indrnn ? 1 : cell.output_size);
+  const double row_step = recurrent + gates * static_cast<double>(cell.input_size);
   const double work =
       row_step * static_cast<double>(rows.entries()) * directions * (backward ? 2 : 1);
   const int affordable = static_cast<int>(std::min<double>(limit, work / work_per_thread));
@@ -60,19 +72,23 @@ Grid choose_grid(CellKind kind, Index input_size, Index hidden_size, int lanes, 
   const int members = affordable / grid.directions;
   const int by_rows = static_cast<int>(std::min<Index>(members, rows.batch));
   // Enough rows to fill tiles on each thread: threads never meet.
-  if (rows.batch >= static_cast<Index>(members) * row_tile) return {grid.directions, by_rows, 1};
+  if (rows.batch >= static_cast<Index>(members) * cell.kernels.row_tile)
+    return {grid.directions, by_rows, 1};
   // Few rows: each thread streams its share of the weights, and all meet once a step. Worth it where
   // a thread's share of a step, bound by the bytes of its weights, costs more than the meeting.
   constexpr double bytes_per_meeting = 16e3;
-  const double step_bytes = recurrent * value_bytes;
-  const Index parts = (hidden_size + unit_align(lanes) - 1) / unit_align(lanes);
+  const double step_bytes = recurrent * sizeof(Real);
+  const Index parts = unit_parts(cell.hidden_size, cell.kernels.lanes);
   const double by_units = std::min(
       {static_cast<double>(members), static_cast<double>(parts), step_bytes / bytes_per_meeting});
-  if (by_units >= 2 && by_units >= by_rows) return {grid.directions, 1, static_cast<int>(by_units)};
+  // Layer normalisation takes sums over all units of a row.
+  if (!cell.normalizes && by_units >= 2 && by_units >= by_rows)
+    return {grid.directions, 1, static_cast<int>(by_units)};
   return {grid.directions, by_rows, 1};
 }
 
-Part part_of(const Grid& grid, int member, const Rows& rows, Index hidden_size, int lanes) {
+template <class Real>
+Part part_of(const Grid& grid, int member, const Rows& rows, const Cell<Real>& cell) {
   Part part;
   part.unit_part = member % grid.unit_parts;
   part.row_part = member / grid.unit_parts % grid.row_parts;
@@ -86,10 +102,17 @@ Part part_of(const Grid& grid, int member, const Rows& rows, Index hidden_size, 
     part.stride = 1;
     part.count = rows.batch * (part.row_part + 1) / grid.row_parts - part.first;
   }
-  const Index align = unit_align(lanes), parts = (hidden_size + align - 1) / align;
-  part.unit_begin = std::min(hidden_size, parts * part.unit_part / grid.unit_parts * align);
-  part.unit_end = std::min(hidden_size, parts * (part.unit_part + 1) / grid.unit_parts * align);
+  const int lanes = cell.kernels.lanes, index = part.unit_part, parts = grid.unit_parts;
+  part.unit_begin = unit_begin(cell.hidden_size, lanes, index, parts);
+  part.unit_end = unit_begin(cell.hidden_size, lanes, index + 1, parts);
+  part.output_begin = unit_begin(cell.output_size, lanes, index, parts);
+  part.output_end = unit_begin(cell.output_size, lanes, index + 1, parts);
   return part;
 }
+
+template Grid choose_grid(const Cell<float>&, int, const Rows&, bool, int);
+template Grid choose_grid(const Cell<double>&, int, const Rows&, bool, int);
+template Part part_of(const Grid&, int, const Rows&, const Cell<float>&);
+template Part part_of(const Grid&, int, const Rows&, const Cell<double>&);
 
 }  // namespace fastrnn

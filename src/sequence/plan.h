@@ -41,14 +41,16 @@ struct Grid {
 constexpr double work_per_thread = 120e3;
 
 // The rule for choosing the grid: see docs/design.md, "Threads". `limit` caps the members.
-Grid choose_grid(CellKind kind, Index input_size, Index hidden_size, int lanes, int row_tile,
-                 int value_bytes, int directions, const Rows& rows, bool backward, int limit);
+template <class Real>
+Grid choose_grid(const Cell<Real>& cell, int directions, const Rows& rows, bool backward,
+                 int limit);
 
 // One member's place: sorted rows first, first + stride, ... (count of them), and hidden units.
 struct Part {
   int direction, row_part, unit_part;
   Index first, stride, count;
-  Index unit_begin, unit_end;  // begin is a multiple of unit_align; end too, or H
+  Index unit_begin, unit_end;      // begin is a multiple of unit_align; end too, or H
+  Index output_begin, output_end;  // of the outputs; the same where the units are the output
 
   Index row(Index i) const { return first + i * stride; }
   // Rows of this part alive at step s, given that `n` were alive at an earlier one.
@@ -57,6 +59,7 @@ struct Part {
     return n;
   }
 };
-Part part_of(const Grid& grid, int member, const Rows& rows, Index hidden_size, int lanes);
+template <class Real>
+Part part_of(const Grid& grid, int member, const Rows& rows, const Cell<Real>& cell);
 
 }  // namespace fastrnn

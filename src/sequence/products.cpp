@@ -11,13 +11,97 @@ template <class Real>
 void state_product(const Cell<Real>& cell, const ZRows<Real>& rows, int width, Index offset,
                    const Real* const* a, const Buffer<Real>& weights) {
   const int lanes = cell.kernels.lanes, panels = group_panels(cell.kind);
-  cell.kernels.product[width]({rows.count, cell.hidden_size, panels * rows.group_begin,
+  cell.kernels.product[width]({rows.count, cell.output_size, panels * rows.group_begin,
                                panels * rows.group_end, cell.groups * panels * width * lanes, a, 0,
-                               weights.data(), nullptr, rows.z, offset,
-                               group_values(cell.kind, lanes) / panels, rows.last_first});
+                               weights.data(), cell.normalizes ? cell.start.data() : nullptr,
+                               rows.z, offset, group_values(cell.kind, lanes) / panels,
+                               rows.last_first});
+}
+
+// Gates that are normalised as one: the first of them in the weights' order and in z, how many, and
+// where their scale is kept.
+struct Span {
+  int weight, z, gates, scale;
+};
+struct Spans {
+  Span span[2];
+  int size;
+};
+Spans input_spans(CellKind kind) {
+  if (is_gru(kind)) return {{{0, 1, 2, 0}, {2, 0, 1, 1}}, 2};
+  return {{{0, 0, gate_count(kind), 0}, {}}, 1};
+}
+Span candidate_span(CellKind kind) { return {2, kind == CellKind::gru ? 3 : 0, 1, 3}; }
+Spans state_spans(CellKind kind) {
+  if (kind == CellKind::gru) return {{{0, 1, 2, 2}, candidate_span(kind)}, 2};
+  if (is_gru(kind)) return {{{0, 1, 2, 2}, {}}, 1};
+  return {{{0, 0, gate_count(kind), 2}, {}}, 1};
+}
+
+// of_state: the recurrent product's, else the input's.
+template <class Real>
+void normalize(const Cell<Real>& cell, const ZRows<Real>& rows, const Real* const* from,
+               const Span& span, bool of_state, Real* const* cache) {
+  const CellNorm<Real>& norm = cell.options()->norm;
+  const Index H = cell.hidden_size, at = span.weight * H;
+  const Real* const bias = of_state ? norm.bias_hh : norm.bias_ih;
+  const bool add = of_state && !(cell.kind == CellKind::gru && span.weight == 2);  // n_h is apart
+  cell.kernels.normalize({rows.count, H, span.gates, group_units(cell.kind, cell.kernels.lanes),
+                          group_values(cell.kind, cell.kernels.lanes), from, rows.z, span.z, span.z,
+                          add, (of_state ? norm.gain_hh : norm.gain_ih) + at,
+                          bias ? bias + at : nullptr, norm.epsilon, cache,
+                          norm.values_at + (of_state ? gate_count(cell.kind) * H : 0) + at,
+                          norm.scales_at + span.scale});
+}
+
+template <class Real>
+void normalize_back(const Cell<Real>& cell, Index rows, Real* const* d_z, const Real* const* cache,
+                    const Span& span, bool of_state) {
+  const CellNorm<Real>& norm = cell.options()->norm;
+  const Index H = cell.hidden_size, at = span.weight * H;
+  const Index side = of_state ? gate_count(cell.kind) * H : 0;
+  const Index raw_at = of_state ? cell.state_d_at + at : cell.input_d_at + span.z * H;
+  cell.kernels.normalize_back({rows, H, span.gates, d_z, span.z * H, raw_at,
+                               cell.d_gain_at + side + at,
+                               (of_state ? norm.gain_hh : norm.gain_ih) + at, cache,
+                               norm.values_at + side + at, norm.scales_at + span.scale});
 }
 
 }  // namespace
+
+template <class Real>
+void normalized_product(const Cell<Real>& cell, const ZRows<Real>& rows, Real* const* z_state,
+                        const Real* const* h_prev, Real* const* cache) {
+  const Spans of_input = input_spans(cell.kind), of_state = state_spans(cell.kind);
+  for (int i = 0; i < of_input.size; ++i)
+    normalize(cell, rows, const_cast<const Real* const*>(rows.z), of_input.span[i], false, cache);
+  ZRows<Real> state = rows;
+  state.z = z_state;
+  recurrent_product(cell, state, h_prev);
+  for (int i = 0; i < of_state.size; ++i)
+    normalize(cell, rows, const_cast<const Real* const*>(z_state), of_state.span[i], true, cache);
+}
+
+template <class Real>
+void normalized_candidate(const Cell<Real>& cell, const ZRows<Real>& rows, Real* const* z_state,
+                          const Real* const* reset_h, Real* const* cache) {
+  ZRows<Real> state = rows;
+  state.z = z_state;
+  candidate_product(cell, state, reset_h);
+  normalize(cell, rows, const_cast<const Real* const*>(z_state), candidate_span(cell.kind), true,
+            cache);
+}
+
+template <class Real>
+void normalized_product_back(const Cell<Real>& cell, Index rows, Real* const* d_z,
+                             const Real* const* cache, bool candidate) {
+  if (candidate) return normalize_back(cell, rows, d_z, cache, candidate_span(cell.kind), true);
+  const Spans of_input = input_spans(cell.kind), of_state = state_spans(cell.kind);
+  for (int i = 0; i < of_input.size; ++i)
+    normalize_back(cell, rows, d_z, cache, of_input.span[i], false);
+  for (int i = 0; i < of_state.size; ++i)
+    normalize_back(cell, rows, d_z, cache, of_state.span[i], true);
+}
 
 // 256 KiB of z: a chunk passes through the second-level cache twice. But at least 48 rows, so that
 // a few rows stream the input weights seldom.
@@ -52,8 +136,9 @@ void input_product(const Cell<Real>& cell, const ZRows<Real>& rows, const Real* 
 
 template <class Real>
 void recurrent_product(const Cell<Real>& cell, const ZRows<Real>& rows, const Real* const* h_prev) {
+  if (cell.kind == CellKind::indrnn) return;
   const int width = cell.kind == CellKind::gru_reset_before ? 2 : panel_width(cell.kind);
-  const Index offset = gate_count(cell.kind) == 3 ? cell.kernels.lanes : 0;
+  const Index offset = is_gru(cell.kind) ? cell.kernels.lanes : 0;
   state_product(cell, rows, width, offset, h_prev, cell.recurrent);
 }
 
@@ -85,6 +170,12 @@ void step_product(const Cell<Real>& cell, const ZRows<Real>& rows, const Real* c
                               const Index*);                                                  \
   template void recurrent_product(const Cell<Real>&, const ZRows<Real>&, const Real* const*); \
   template void candidate_product(const Cell<Real>&, const ZRows<Real>&, const Real* const*); \
+  template void normalized_product(const Cell<Real>&, const ZRows<Real>&, Real* const*,       \
+                                   const Real* const*, Real* const*);                         \
+  template void normalized_candidate(const Cell<Real>&, const ZRows<Real>&, Real* const*,     \
+                                     const Real* const*, Real* const*);                       \
+  template void normalized_product_back(const Cell<Real>&, Index, Real* const*,               \
+                                        const Real* const*, bool);                            \
   template void step_product(const Cell<Real>&, const ZRows<Real>&, const Real* const*,       \
                              const Index*, const Real* const*);
 FASTRNN_PRODUCTS(float)

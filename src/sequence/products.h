@@ -23,12 +23,27 @@ template <class Real>
 void input_product(const Cell<Real>& cell, const ZRows<Real>& rows, const Real* const* x,
                    const Index* tokens);
 
-// z += weight_hh times h_{t-1}; for a GRU with the reset gate before the product only r and z, and
+// z += weight_hh times h_{t-1}, but for IndRNN, which has no such product; for a GRU with the reset gate before the product only r and z, and
 // then the candidate's n, which takes r * h_{t-1}.
 template <class Real>
 void recurrent_product(const Cell<Real>& cell, const ZRows<Real>& rows, const Real* const* h_prev);
 template <class Real>
 void candidate_product(const Cell<Real>& cell, const ZRows<Real>& rows, const Real* const* reset_h);
+
+// Of a cell with layer normalisation, after input_product: normalises z, and adds to it the recurrent
+// product, which is made in z_state and normalised there; and so for the candidate. cache: rows that
+// keep what backward needs, or null.
+template <class Real>
+void normalized_product(const Cell<Real>& cell, const ZRows<Real>& rows, Real* const* z_state,
+                        const Real* const* h_prev, Real* const* cache);
+template <class Real>
+void normalized_candidate(const Cell<Real>& cell, const ZRows<Real>& rows, Real* const* z_state,
+                          const Real* const* reset_h, Real* const* cache);
+// Backward, in rows of d_z: from gradients of what was normalised to those of the products. `candidate`:
+// of the candidate's product alone; else of all but that.
+template <class Real>
+void normalized_product_back(const Cell<Real>& cell, Index rows, Real* const* d_z,
+                             const Real* const* cache, bool candidate);
 
 // input_product and recurrent_product of a single step, in one pass over both weights.
 template <class Real>

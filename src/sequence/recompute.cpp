@@ -9,12 +9,11 @@ Recompute<Real>::Recompute(const Cell<Real>* const* cells, int directions,
                            const LayerInput<Real>& in, const LayerOutput<Real>& out,
                            Workspace& workspace, Interrupt interrupt)
     : Pass<Real>(cells, directions, in, out, workspace, interrupt),
-      recomputes_(out.checkpoint_every > 0 && cached_values(cells[0]->kind) > 0) {
+      recomputes_(out.checkpoint_every > 0 && cells[0]->cached > 0) {
   if (!recomputes_) return;
   const Index rows = std::min(out.checkpoint_every, this->rows_.steps) * this->rows_.batch;
   for (int d = 0; d < directions; ++d)
-    window_cache_[d] =
-        workspace.template take<Real>(rows * cached_values(cells[0]->kind) * this->hidden_);
+    window_cache_[d] = workspace.template take<Real>(rows * cells[0]->cached);
 }
 
 template <class Real>
@@ -38,7 +37,8 @@ void Recompute<Real>::prepare(Window& w, int member, const Part& part, Group* gr
     return rows;
   };
   w.z = rows_of(w.chunk_rows, w.chunk_rows * cell.z_values, cell.z_values);
-  w.h = rows_of(part.count, hidden, 0);
+  if (cell.normalizes) w.z_state = this->scratch_rows(w.chunk_rows, cell.z_values);
+  w.h = rows_of(part.count, cell.projects ? 0 : hidden, 0);
   if (has_cell_state(cell.kind)) w.c = rows_of(part.count, part.count * hidden, hidden);
   if (cell.kind == CellKind::gru_reset_before)
     w.reset_h =
@@ -46,6 +46,9 @@ void Recompute<Real>::prepare(Window& w, int member, const Part& part, Group* gr
   w.x = workspace.template take<const Real*>(w.chunk_rows);
   w.tokens = workspace.template take<Index>(w.chunk_rows);
   w.h_prev = workspace.template take<const Real*>(w.chunk_rows);
+  w.masked = this->masked_rows(w.chunk_rows);
+  w.product_h = w.masked ? workspace.template take<const Real*>(w.chunk_rows) : w.h_prev;
+  w.options = OptionRows<Real>::take(this->in_.options, w.chunk_rows, workspace);
   w.cache = workspace.template take<Real*>(w.chunk_rows);
 }
 
@@ -94,6 +97,8 @@ void Recompute<Real>::collect(Window& w, int d, Index s, Index n, Index at) {
     else
       w.x[at + i] = this->in_.x.at(t, b);
     w.h_prev[at + i] = this->h_at(d, s - 1, j);
+    if (w.masked) w.product_h[at + i] = this->masked(d, b, w.h_prev[at + i], w.masked[at + i]);
+    w.options.set(at + i, this->in_.options, t, b, d * this->hidden_);
     w.cache[at + i] = cache_at(d, s, j);
   }
 }
@@ -103,19 +108,29 @@ void Recompute<Real>::products(Window& w, int d, Index rows) {
   const Cell<Real>& cell = *this->cells_[d];
   const ZRows<Real> z = {rows, w.group_begin, w.group_end, w.z};
   input_product(cell, z, w.x, this->in_.tokens.data ? w.tokens : nullptr);
-  recurrent_product(cell, z, w.h_prev);
+  if (cell.normalizes)
+    normalized_product(cell, z, w.z_state, w.product_h, w.cache);
+  else
+    recurrent_product(cell, z, w.product_h);
   if (cell.kind != CellKind::gru_reset_before) return;
-  cell.steps.forward_reset({rows, w.group_begin, w.group_end, this->hidden_, w.z, w.h_prev, nullptr,
-                            nullptr, w.cache, w.reset_h});
+  cell.steps.forward_reset({rows, w.group_begin, w.group_end, this->hidden_, w.z, w.product_h,
+                            nullptr, nullptr, w.cache, w.reset_h, cell.options(), nullptr, nullptr,
+                            nullptr});
   w.group->barrier.wait();
-  candidate_product(cell, z, w.reset_h);
+  if (cell.normalizes)
+    normalized_candidate(cell, z, w.z_state, w.reset_h, w.cache);
+  else
+    candidate_product(cell, z, w.reset_h);
 }
 
 template <class Real>
 void Recompute<Real>::gates(Window& w, int d, Index n, Index at) {
-  this->cells_[d]->steps.forward({n, w.group_begin, w.group_end, this->hidden_, w.z + at,
-                                  w.h_prev + at, w.h, w.c, w.cache + at,
-                                  w.reset_h ? w.reset_h + at : nullptr});
+  const Cell<Real>& cell = *this->cells_[d];
+  for (Index i = 0; cell.projects && i < n; ++i) w.h[i] = w.cache[at + i] + cell.units_at;
+  const OptionRows<Real> options = w.options.from(at);
+  cell.steps.forward({n, w.group_begin, w.group_end, this->hidden_, w.z + at, w.h_prev + at, w.h,
+                      w.c, w.cache + at, w.reset_h ? w.reset_h + at : nullptr, cell.options(),
+                      options.attention, options.keep_h, options.keep_c});
 }
 
 template class Recompute<float>;

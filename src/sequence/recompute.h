@@ -22,12 +22,16 @@ class Recompute : protected Pass<Real> {
     Group* group;  // shares the rows
     Index chunk_rows, group_begin, group_end;
     Real** z;
+    Real** z_state;  // of a normalised recurrent product
     const Real** x;
     Index* tokens;
     const Real** h_prev;
+    const Real** product_h;  // of the recurrent product: h_prev, or masked
+    Real** masked;
+    OptionRows<Real> options;
     Real** cache;
-    Real** h;        // all one row, written and not read: y has it
-    Real** c;        // running, of each row
+    Real** h;  // all one row, written and not read: y has it; or in the cache, to be projected
+    Real** c;  // running, of each row
     Real** reset_h;  // of the chunk's rows, shared by the group
   };
 
@@ -46,13 +50,13 @@ class Recompute : protected Pass<Real> {
   Real* cache_at(int direction, Index s, Index j) const {
     if (!recomputes_) return Pass<Real>::cache_at(direction, s, j);
     const Index entry = s % this->out_.checkpoint_every * this->rows_.batch + j;
-    return window_cache_[direction] + entry * cached_values(this->cells_[0]->kind) * this->hidden_;
+    return window_cache_[direction] + entry * this->cells_[0]->cached;
   }
   // LSTM: c before step s.
   const Real* c_prev(const Window& window, int direction, Index s, Index j) const {
-    if (s > window.begin) return cache_at(direction, s - 1, j) + 4 * this->hidden_;
+    if (s > window.begin) return cache_at(direction, s - 1, j) + this->cells_[0]->c_at;
     if (recomputes_) return this->checkpoint_at(direction, s, j);
-    return this->state(this->in_.c0, direction, this->rows_.order[j]);
+    return this->c_state(this->in_.c0, direction, this->rows_.order[j]);
   }
 
  private:

@@ -50,7 +50,7 @@ class Stop {
 template <class Real>
 double row_work(const Stack<Real>& stack) {
   const Cell<Real>& cell = *stack.cells[stack.layers - 1];
-  return static_cast<double>(cell.input_size + cell.hidden_size) *
+  return static_cast<double>(cell.input_size + cell.output_size) *
          static_cast<double>(cell.hidden_size * gate_count(cell.kind));
 }
 
@@ -65,8 +65,9 @@ class StackForward {
         out_(out),
         workspace_(workspace),
         stop_(interrupt),
-        width_(stack.directions * stack.cells[0]->hidden_size),
-        state_values_(states * width_),
+        width_(stack.directions * stack.cells[0]->output_size),
+        h_values_(states * width_),
+        c_values_(states * stack.directions * stack.cells[0]->hidden_size),
         order_(in.lengths ? longest_first(in.lengths, in.batch, workspace) : nullptr) {
     if (in.batch > 0) steps_ = in.lengths ? in.lengths[order_[0]] : in.steps;
     members_ = choose_members();
@@ -147,9 +148,8 @@ class StackForward {
       const bool to_end = layer == stack_.layers - 1 && end == steps_;
       in.steps = (to_end ? in_.steps : end) - begin;
       in.lengths = lengths;
-      const Index state = layer * state_values_;
-      const LayerOutput<Real> out = {output(layer, chunk), at(out_.h_n, state), at(out_.c_n, state),
-                                     nullptr, 0};
+      const LayerOutput<Real> out = {output(layer, chunk), at(out_.h_n, layer * h_values_),
+                                     at(out_.c_n, layer * c_values_), nullptr, 0};
       const Workspace::Mark mark = workspace.mark();
       const bool done = layer_forward(stack_.cells + layer * stack_.directions, stack_.directions,
                                       in, out, workspace, interrupt);
@@ -171,9 +171,8 @@ class StackForward {
       in.x = from(in_.x, chunk * chunk_);
       in.tokens = from(in_.tokens, chunk * chunk_);
     }
-    const Index state = layer * state_values_;
-    in.h0 = at(chunk > 0 ? out_.h_n : in_.h0, state);
-    in.c0 = at(chunk > 0 ? out_.c_n : in_.c0, state);
+    in.h0 = at(chunk > 0 ? out_.h_n : in_.h0, layer * h_values_);
+    in.c0 = at(chunk > 0 ? out_.c_n : in_.c0, layer * c_values_);
     return in;
   }
 
@@ -202,7 +201,7 @@ class StackForward {
   const LayerOutput<Real>& out_;
   Workspace& workspace_;
   Stop stop_;
-  const Index width_, state_values_;
+  const Index width_, h_values_, c_values_;
   const Index* const order_;
   Index steps_ = 0;  // of the longest row
   int members_ = 1;
@@ -245,16 +244,16 @@ bool forward_in_parts(int parts, const Stack<Real>& stack, const LayerInput<Real
   auto body = [&](int part, int members) {
     stop.guard([&] {
       const Index row = part_begin(in, part, members);
-      const Index state = row * stack.cells[0]->hidden_size;
+      const Index h = row * stack.cells[0]->output_size, c = row * stack.cells[0]->hidden_size;
       LayerInput<Real> mine = in;
       mine.batch = part_begin(in, part + 1, members) - row;
       mine.x = from_row(in.x, row);
       mine.tokens = from_row(in.tokens, row);
       if (in.lengths) mine.lengths += row;
-      if (in.h0) mine.h0 += state;
-      if (in.c0) mine.c0 += state;
-      const LayerOutput<Real> to = {from_row(out.y, row), out.h_n + state,
-                                    out.c_n ? out.c_n + state : nullptr, nullptr, 0};
+      if (in.h0) mine.h0 += h;
+      if (in.c0) mine.c0 += c;
+      const LayerOutput<Real> to = {from_row(out.y, row), out.h_n + h,
+                                    out.c_n ? out.c_n + c : nullptr, nullptr, 0};
       ScratchLease own;
       return StackForward<Real>(stack, mine, to, in.batch, part == 0 ? workspace : *own,
                                 stop.interrupt(part))

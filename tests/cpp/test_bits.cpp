@@ -15,6 +15,7 @@
 #include "dispatch.h"
 #include "ops/elementwise.h"
 #include "ops/linear.h"
+#include "ops/norm.h"
 #include "parallel.h"
 #include "sequence/stack.h"
 
@@ -102,9 +103,13 @@ struct Direction {
         bias_ih(random.operator()<Real>(s.rows(), scale)),
         bias_hh(random.operator()<Real>(s.rows(), scale)) {}
   Cell<Real> packed(const Shape& s) const {
-    return Cell<Real>(
-        {s.kind, s.I, s.H, weight_ih.data(), weight_hh.data(), bias_ih.data(), bias_hh.data()},
-        true);
+    return Cell<Real>({s.kind,
+                       s.I,
+                       s.H,
+                       s.H,
+                       {weight_ih.data(), weight_hh.data(), bias_ih.data(), bias_hh.data()},
+                       nullptr},
+                      true);
   }
 };
 
@@ -159,8 +164,8 @@ void run_layer(const Shape& s, Index checkpoint_every, Line& line) {
   g.d_h0 = d_h0.data();
   g.d_c0 = d_c0.data();
   for (Index d = 0; d < s.D; ++d)
-    g.cells[d] = {gradients[d].weight_ih.data(), gradients[d].weight_hh.data(),
-                  gradients[d].bias_ih.data(), gradients[d].bias_hh.data()};
+    g.cells[d] = {{gradients[d].weight_ih.data(), gradients[d].weight_hh.data(),
+                   gradients[d].bias_ih.data(), gradients[d].bias_hh.data()}};
   layer_backward(pointers, static_cast<int>(s.D), in, out, g, workspace, {});
 
   line.add("y", y);
@@ -203,7 +208,7 @@ void check_checkpoints(const std::string& name, const Shape& s) {
 template <class Real>
 void print_layers() {
   const char* const kinds[] = {"rnn_tanh", "rnn_relu", "lstm", "gru", "gru_reset_before"};
-  for (int kind = 0; kind < cell_kinds; ++kind) {
+  for (int kind = 0; kind < 5; ++kind) {
     std::vector<Shape> shapes;
     const auto shape = [&](Index T, Index B, Index I, Index H, Index D, bool ragged, bool tokens) {
       shapes.push_back({static_cast<CellKind>(kind), T, B, I, H, D, ragged, tokens});
@@ -345,6 +350,29 @@ void run_linear(Line& line) {
 }
 
 template <class Real>
+void run_layer_norm(Line& line) {
+  Random random;
+  for (const Index F : {1, 7, 16, 43, 300}) {
+    const Index N = 261;
+    const auto x = random.operator()<Real>(N * F, 3), d_y = random.operator()<Real>(N * F, 1);
+    const auto weight = random.operator()<Real>(F, 1), bias = random.operator()<Real>(F, 1);
+    auto d_weight = random.operator()<Real>(F, 1), d_bias = random.operator()<Real>(F, 1);
+    Values<Real> y(N * F), mean(N), rstd(N), d_x(N * F);
+    layer_norm_forward<Real>({N, F, x.data(), weight.data(), bias.data(), Real(1e-5), y.data(),
+                              mean.data(), rstd.data()});
+    layer_norm_backward<Real>(
+        {N, F, x.data(), weight.data(), mean.data(), rstd.data(), d_y.data(), d_x.data()},
+        d_weight.data(), d_bias.data());
+    line.add("y", y);
+    line.add("mean", mean);
+    line.add("rstd", rstd);
+    line.add("d_x", d_x);
+    line.add("d_weight", d_weight);
+    line.add("d_bias", d_bias);
+  }
+}
+
+template <class Real>
 void run_cross_entropy(Line& line) {
   Random random;
   const Index N = 301, C = 67;
@@ -423,6 +451,7 @@ void print_all() {
   print_stacks<Real>();
   print_case(named<Real>("non-linearities"), run_nonlinearities<Real>);
   print_case(named<Real>("linear"), run_linear<Real>);
+  print_case(named<Real>("layer norm"), run_layer_norm<Real>);
   print_case(named<Real>("cross entropy"), run_cross_entropy<Real>);
   print_case(named<Real>("optimisers"), run_optimisers<Real>);
 }

@@ -246,3 +246,22 @@ def test_training_a_whole_model_gives_the_same_weights(cell):
     assert norm > 0.1  # it was clipped
     for name, array in theirs.state_dict().items():
         assert_close(ours.state_dict()[name], array, 1e-10)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), DTYPES)
+@pytest.mark.parametrize("bias", [True, False])
+def test_layer_norm(dtype, tolerance, bias):
+    theirs = torch.nn.LayerNorm(37, 0.01, bias=bias, dtype=getattr(torch, dtype))
+    ours = fastrnn.LayerNorm(37, 0.01, bias, dtype=dtype)
+    for parameter in theirs.parameters():
+        torch.nn.init.normal_(parameter)
+    assert ours.load_state_dict(theirs.state_dict()) == ([], [])
+    x, dy = normal(5, 3, 37, dtype=dtype), normal(5, 3, 37, seed=1, dtype=dtype)
+    inputs = tensor(x)
+    outputs = theirs(inputs)
+    outputs.backward(torch.tensor(dy))
+    y, pullback = ours.vjp(x)
+    assert_close(y, outputs, tolerance)
+    assert_close(pullback(dy), inputs.grad, tolerance)
+    for name, parameter in theirs.named_parameters():
+        assert_close(ours.parameters()[name].grad, parameter.grad, 5 * tolerance)
