@@ -214,6 +214,10 @@ class IndRNN(RNN):
             seed=seed,
         )
 
+    def config(self) -> dict[str, Any]:
+        """Return the constructor's arguments (without the seed)."""
+        return {name: value for name, value in super().config().items() if name != "layer_norm"}
+
     def _initial(self, name: str, shape: tuple[int, ...]) -> RealArray:
         if name.startswith("weight_hh"):
             return self._rng.random(shape)

@@ -213,7 +213,8 @@ def _stack_vjp(
         y = np.concatenate(outputs, axis=-1)
 
     def back(dy: RealArray) -> Any:
-        gradient: Any = stack._output_gradient(dy, y, call.unbatched)
+        expected = stack._give(y, y, None, call.unbatched)[0].shape
+        gradient: Any = stack._output_gradient(dy, expected, call.unbatched)
         for k in reversed(range(stack.num_layers)):
             own = [pullback for layer, pullback in pullbacks if layer == k]
             halves = np.split(gradient, len(own), axis=-1)
