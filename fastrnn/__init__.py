@@ -6,6 +6,13 @@ from . import decoding, init, losses, optim
 from ._core import __version__, get_num_threads
 from ._core import config as config
 from .activations import ReLU, Sigmoid, Tanh
+from .attention import (
+    AdditiveAttention,
+    DotAttention,
+    GeneralAttention,
+    MultiHeadAttention,
+    SelfAttentivePooling,
+)
 from .base import Layer, Parameter
 from .cells import Cell
 from .gradcheck import check_gradients
@@ -14,6 +21,7 @@ from .loop import RecurrentLoop
 from .normalization import BatchNorm, LayerNorm
 from .pooling import LastStep, MaxPooling, MeanPooling
 from .recurrent import AUGRU, GRU, LSTM, RNN, IndRNN
+from .seq2seq import Bridge, EncoderDecoder, InputFeedingDecoder, LuongDecoder, PlainDecoder
 from .serialization import load, save
 from .threads import set_num_threads, show_config
 from .wrappers import Highway, Residual
@@ -23,22 +31,32 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "AdditiveAttention",
     "BatchNorm",
+    "Bridge",
     "Cell",
+    "DotAttention",
     "Dropout",
     "Embedding",
+    "EncoderDecoder",
+    "GeneralAttention",
     "Highway",
     "IndRNN",
+    "InputFeedingDecoder",
     "LastStep",
     "Layer",
     "LayerNorm",
     "Linear",
+    "LuongDecoder",
     "MaxPooling",
     "MeanPooling",
+    "MultiHeadAttention",
     "Parameter",
+    "PlainDecoder",
     "ReLU",
     "RecurrentLoop",
     "Residual",
+    "SelfAttentivePooling",
     "Sequential",
     "Sigmoid",
     "Tanh",

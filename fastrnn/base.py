@@ -89,11 +89,13 @@ def real_array(name: str, value: ArrayLike, dtype: np.dtype[Any] | None = None) 
     return array if array.flags.aligned else array.copy()
 
 
-def check_gradient(dy: ArrayLike, shape: tuple[int, ...], dtype: np.dtype[Any]) -> RealArray:
-    """Return the gradient `dy` of an output as an array; ValueError if it has another shape."""
-    array = real_array("dy", dy, dtype)
+def check_gradient(
+    dy: ArrayLike, shape: tuple[int, ...], dtype: np.dtype[Any], name: str = "dy"
+) -> RealArray:
+    """Return the gradient `name` of an output as an array; ValueError if it has another shape."""
+    array = real_array(name, dy, dtype)
     if array.shape != shape:
-        raise ValueError(f"dy: expected the output's shape {shape}, got {array.shape}")
+        raise ValueError(f"{name}: expected the output's shape {shape}, got {array.shape}")
     return array
 
 

@@ -590,7 +590,11 @@ def test_sequential_without_recurrent_layers_refuses_state_and_lengths():
 
 
 def test_all_layers_are_tested_here():
-    assert {type(layer).__name__ for layer in layers_of_all_kinds()} == LAYER_CLASSES.keys()
+    elsewhere = ("fastrnn.attention", "fastrnn.decoders", "fastrnn.seq2seq")  # is what they test
+    kinds = {
+        name for name, kind in LAYER_CLASSES.items() if not kind.__module__.startswith(elsewhere)
+    }
+    assert {type(layer).__name__ for layer in layers_of_all_kinds()} == kinds
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
