@@ -2,8 +2,8 @@
 
     python benchmarks/variants.py [--seconds 0.3]
 
-Prints, per variant and shape, the median over rounds of its time divided by that of the plain cell in
-the same round, with the lowest and the highest.
+Prints, per variant and shape, the median over rounds of its time divided by that of the plain cell
+in the same round, with the lowest and the highest.
 """
 
 import argparse
