@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import fastrnn
+import reference_variants
 from recurrent_cases import DTYPES, assert_close, assert_same_bits
 from variant_cases import (
     FUNCTIONS,
@@ -487,3 +488,85 @@ def test_a_changed_weight_is_seen():
             parameter.data = parameter.data + 0.5
             assert not np.array_equal(infer(layer, data)["y"], before), name
             assert_close(infer(layer, data), reference_outputs(layer, data), 1e-12)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_saved_layer_comes_back(variant, tmp_path):
+    kind, options = VARIANTS[variant]
+    layer = make_layer(kind, options | ({} if kind == "AUGRU" else {"learned_state": True}))
+    fastrnn.save(layer, tmp_path / "layer.safetensors")
+    twin = fastrnn.load(tmp_path / "layer.safetensors")
+    assert repr(twin) == repr(layer)
+    data = make_data(layer, state=False)
+    assert_same_bits(infer(twin, data), infer(layer, data))
+
+
+# --------------------------------------------------------------------------------- the pullback
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_the_pullback_is_linear_and_none_is_zero(kind, option):
+    layer = make_layer(kind, OPTIONS[option])
+    data = make_data(layer, lengths=LENGTHS, holes=True, resets=True)
+    nothing = np.zeros_like(data.dy), tuple(np.zeros_like(d) for d in data.dstate)
+    both = train(layer, data)
+    of_y = train(layer, data._replace(dstate=nothing[1]))
+    of_state = train(layer, data._replace(dy=nothing[0]))
+    (x, state, lengths), flags = arguments(layer, data)
+    _, pullback = layer.vjp(x, state, lengths, **flags)
+    for name in [n for n in both if n not in ("y", "last h", "last c")]:
+        assert np.allclose(of_y[name] + of_state[name], both[name], rtol=1e-10, atol=1e-12), name
+    dx, _ = pullback(None, data.dstate if is_lstm(layer) else data.dstate[0])
+    assert np.array_equal(dx.swapaxes(0, 1) if layer.batch_first else dx, of_state["dx"])
+    dx, _ = pullback(None)
+    assert not dx.any()
+
+
+def test_the_pullback_owns_flags_scores_and_states():
+    """What the caller writes to them afterwards changes nothing."""
+    layer = make_layer("AUGRU", {})
+    data = make_data(layer, lengths=LENGTHS, holes=True, resets=True)
+    want = train(layer, data)
+    copies = [a.copy() for a in (data.mask, data.resets, data.attention, data.state[0])]
+    mask, resets, attention, state = copies
+    lengths = data.lengths.copy()
+    _, pullback = layer.vjp(data.x, attention, state, lengths, mask=mask, resets=resets)
+    for array in (*copies, lengths):
+        array[...] = 0
+    dx, dattention, dstate = pullback(data.dy, data.dstate[0])
+    assert np.array_equal(dx, want["dx"])
+    assert np.array_equal(dattention, want["dattention"])
+    assert np.array_equal(dstate, want["d first h"])
+
+
+# -------------------------------------------------------------------------------- the functions
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("function", [f for f in FUNCTIONS if f != "prelu"], ids=str)
+def test_functions_over_all_magnitudes(function, dtype):
+    """A layer that is the function itself, at numbers from 1e-30 to 1e30 and at infinity; slopes,
+    too. Errors of a few last places, of the value or of alpha and beta, whichever is larger."""
+    sizes = np.concatenate([[0], np.logspace(-30, 30, 61), np.linspace(0.05, 100, 500)])
+    x = np.concatenate([-sizes[::-1], sizes]).astype(dtype)
+    layer = make("RNN", 1, 1, nonlinearity=function, bias=False, dtype=dtype)
+    for parameter in layer.parameters().values():
+        parameter.data = [[1.0]]
+    (y, _), pullback = layer.vjp(x[None, :, None])
+    dx, _ = pullback(np.ones_like(y))
+    exact = x.astype(np.float64)
+    want = reference_variants.activate(function, exact)
+    eps = np.finfo(dtype).eps
+    scale = np.maximum(np.abs(want), 0.5)
+    assert (np.abs(y.ravel() - want) <= 4 * eps * scale).all()
+    smooth = x != 0
+    with np.errstate(over="ignore", invalid="ignore"):
+        slopes = reference_variants.derivative(
+            lambda z: reference_variants.activate(function, z), exact, np.ones_like(exact)
+        )
+    smooth &= np.isfinite(slopes)
+    assert np.isfinite(dx).all()
+    assert (np.abs(dx.ravel() - slopes)[smooth] <= 8 * eps).all()
+    edges, _ = layer(np.array([np.nan, np.inf, -np.inf], dtype)[None, :, None])
+    assert np.isnan(edges[0, 0, 0]), "NaN is not lost"
