@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, overload
 
 import numpy as np
@@ -396,12 +397,25 @@ class Sequential(Layer):
             for name, shape in described_shapes(description):
                 yield f"{index}.{name}", shape
 
-    def __call__(self, x: ArrayLike, state: Any = None, lengths: ArrayLike | None = None) -> Any:
-        """Inference: y, or (y, state) if the model is recurrent."""
-        states = iter(self._states("state", state, lengths))
+    def __call__(
+        self,
+        x: ArrayLike,
+        state: Any = None,
+        lengths: ArrayLike | None = None,
+        *,
+        mask: ArrayLike | None = None,
+        resets: ArrayLike | None = None,
+    ) -> Any:
+        """Inference: y, or (y, state) if the model is recurrent.
+
+        `mask` and `resets` go to every recurrent layer, as `LSTM` takes them.
+        """
+        marks = nesting.marks_of(mask, resets)
+        states = iter(self._states("state", state, lengths, marks))
         last = []
         for layer in self._layers:
-            x, state = nesting.call(layer, x, next(states) if layer.recurrent else None, lengths)
+            before = next(states) if layer.recurrent else None
+            x, state = nesting.call(layer, x, before, lengths, marks)
             if layer.recurrent:
                 last.append(state)
             if layer.pools_time:
@@ -410,7 +424,7 @@ class Sequential(Layer):
 
     def step(self, x: ArrayLike, state: Any = None) -> Any:
         """One time step of a recurrent model: x (B, ...) to (y, state)."""
-        states = iter(self._states("state", state, None))
+        states = iter(self._states("state", state))
         last = []
         for layer in self._layers:
             x, state = nesting.step(layer, x, next(states) if layer.recurrent else None)
@@ -424,18 +438,22 @@ class Sequential(Layer):
         state: Any = None,
         lengths: ArrayLike | None = None,
         checkpoint_every: int | None = None,
+        *,
+        mask: ArrayLike | None = None,
+        resets: ArrayLike | None = None,
     ) -> Any:
         """Forward pass of training; `checkpoint_every` as of `LSTM.vjp`, for recurrent layers.
 
         Returns (y, pullback) with ``pullback(dy) -> dx``; if the model is recurrent,
         ((y, state), pullback) with ``pullback(dy, dstate=None) -> (dx, dstate0)``.
         """
-        states = iter(self._states("state", state, lengths))
+        marks = nesting.marks_of(mask, resets)
+        states = iter(self._states("state", state, lengths, marks))
         last = []
         pullbacks: list[Callable[..., Any]] = []
         for layer in self._layers:
             before = next(states) if layer.recurrent else None
-            (x, state), pullback = nesting.vjp(layer, x, before, lengths, checkpoint_every)
+            (x, state), pullback = nesting.vjp(layer, x, before, lengths, marks, checkpoint_every)
             pullbacks.append(pullback)
             if layer.recurrent:
                 last.append(state)
@@ -443,7 +461,7 @@ class Sequential(Layer):
                 lengths = None
 
         def back(dy: ArrayLike, dstate: Any = None) -> Any:
-            dstates = list(self._states("dstate", dstate, None))
+            dstates = list(self._states("dstate", dstate))
             first: list[Any] = []
             gradient: Any = dy
             for layer, pullback in zip(reversed(self._layers), reversed(pullbacks), strict=True):
@@ -455,9 +473,15 @@ class Sequential(Layer):
 
         return ((x, tuple(last)) if self.recurrent else x), back
 
-    def _states(self, name: str, state: Any, lengths: ArrayLike | None) -> Sequence[Any]:
+    def _states(
+        self,
+        name: str,
+        state: Any,
+        lengths: ArrayLike | None = None,
+        marks: nesting.Marks = MappingProxyType({}),
+    ) -> Sequence[Any]:
         """Return one state for each recurrent layer."""
-        nesting.check_extras(self, name, state, lengths)
+        nesting.check_extras(self, name, state, lengths, marks)
         if state is None:
             return (None,) * self._num_states
         if not isinstance(state, (tuple, list)):

@@ -63,9 +63,13 @@ class _Around(Layer):
             for name, parameter in layer.parameters().items()
         }
 
+    def _own_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments but the layer."""
+        return {}
+
     def config(self) -> dict[str, Any]:
-        """Return {"layer": class and configuration of the layer}."""
-        return {"layer": describe_layer(self.layer)}
+        """Return the constructor's arguments (without the seed), the layer as a description."""
+        return {"layer": describe_layer(self.layer), **self._own_config()}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
@@ -78,17 +82,26 @@ class _Around(Layer):
         for name, shape in described_shapes(config.get("layer")):
             yield f"layer.{name}", shape
 
-    def __call__(self, x: ArrayLike, state: Any = None, lengths: ArrayLike | None = None) -> Any:
+    def __call__(
+        self,
+        x: ArrayLike,
+        state: Any = None,
+        lengths: ArrayLike | None = None,
+        *,
+        mask: ArrayLike | None = None,
+        resets: ArrayLike | None = None,
+    ) -> Any:
         """Inference: y, or (y, state) if the layer is recurrent."""
-        nesting.check_extras(self, "state", state, lengths)
+        marks = nesting.marks_of(mask, resets)
+        nesting.check_extras(self, "state", state, lengths, marks)
         array = real_array("x", x)
-        inner, state = nesting.call(self.layer, array, state, lengths)
+        inner, state = nesting.call(self.layer, array, state, lengths, marks)
         y = self._join(array, _like(array, inner))
         return (y, state) if self.recurrent else y
 
     def step(self, x_t: ArrayLike, state: Any = None) -> Any:
         """One time step of a recurrent layer: x (B, ...) to (y, state)."""
-        nesting.check_extras(self, "state", state, None)
+        nesting.check_extras(self, "state", state, None, {})
         array = real_array("x_t", x_t)
         inner, state = nesting.step(self.layer, array, state)
         y = self._join(array, _like(array, inner))
@@ -100,15 +113,21 @@ class _Around(Layer):
         state: Any = None,
         lengths: ArrayLike | None = None,
         checkpoint_every: int | None = None,
+        *,
+        mask: ArrayLike | None = None,
+        resets: ArrayLike | None = None,
     ) -> Any:
         """Forward pass of training; arguments as of the layer's own.
 
         Returns (y, pullback) with ``pullback(dy) -> dx``; if the layer is recurrent,
         ((y, state), pullback) with ``pullback(dy, dstate=None) -> (dx, dstate0)``.
         """
-        nesting.check_extras(self, "state", state, lengths)
+        marks = nesting.marks_of(mask, resets)
+        nesting.check_extras(self, "state", state, lengths, marks)
         array = real_array("x", x)
-        (inner, state), inside = nesting.vjp(self.layer, array, state, lengths, checkpoint_every)
+        (inner, state), inside = nesting.vjp(
+            self.layer, array, state, lengths, marks, checkpoint_every
+        )
         y, apart = self._join_vjp(array, _like(array, inner))
 
         def pullback(dy: ArrayLike | None, dstate: Any = None) -> Any:
@@ -124,8 +143,8 @@ class _Around(Layer):
 
     def extra_repr(self) -> str:
         """Return what `repr` shows between the parentheses."""
-        options = {name: value for name, value in self.config().items() if name != "layer"}
-        return ", ".join([repr(self.layer), *(f"{n}={value!r}" for n, value in options.items())])
+        options = self._own_config().items()
+        return ", ".join([repr(self.layer), *(f"{name}={value!r}" for name, value in options)])
 
 
 def _like(x: RealArray, inner: RealArray) -> RealArray:
@@ -210,10 +229,8 @@ class Highway(_Around):
     def _parts(self) -> dict[str, Layer]:
         return {**super()._parts(), "gate": self.gate}
 
-    def config(self) -> dict[str, Any]:
-        """Return the constructor's arguments (without the seed), the layer as a description."""
+    def _own_config(self) -> dict[str, Any]:
         return {
-            **super().config(),
             "features": self.features,
             "gate_bias": self.gate_bias,
             "dtype": self.dtype.name,

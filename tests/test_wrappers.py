@@ -267,3 +267,55 @@ def test_activation_gradients(layer):
 
 def test_relu_shows_nan():
     assert np.isnan(ReLU()(np.array([np.nan, -1.0]))).tolist() == [True, False]
+
+
+# masks and resets in models
+
+
+def marked_model():
+    def gru(seed):
+        return GRU(3, 3, dtype="float64", seed=seed)
+
+    return Sequential(
+        Residual(gru(1)), Linear(3, 3, dtype="float64", seed=2), Highway(gru(3), 3, dtype="float64")
+    )
+
+
+def test_masks_and_resets_reach_the_recurrent_layers_of_a_model():
+    model, x = marked_model(), normal(6, 4, 3)
+    rng = np.random.default_rng(1)
+    mask, resets = rng.random((6, 4)) < 0.7, rng.random((6, 4)) < 0.3
+    y, (first, last) = model(x, mask=mask, resets=resets)
+    inner, want_first = model[0](x, mask=mask, resets=resets)
+    want, want_last = model[2](model[1](inner), mask=mask, resets=resets)
+    assert np.array_equal(y, want)
+    assert np.array_equal(first, want_first)
+    assert np.array_equal(last, want_last)
+    assert not np.array_equal(y, model(x)[0])
+    (again, _), pullback = model.vjp(x, mask=mask, resets=resets)
+    assert np.array_equal(again, y)
+
+    def loss(x):
+        return (model(x, mask=mask, resets=resets)[0] * dy).sum()
+
+    dy, step = normal(6, 4, 3, seed=1), 1e-6 * normal(6, 4, 3, seed=2)
+    slope = (pullback(dy)[0] * step).sum()
+    assert_close((loss(x + step) - loss(x - step)) / 2, slope, 1e-6 * abs(slope) + 1e-14)
+
+
+def test_marks_without_use_are_errors():
+    mask = np.ones((6, 4), bool)
+    with pytest.raises(ValueError, match=r"^mask: expected None in a model with LastStep"):
+        Sequential(GRU(3, 3), LastStep())(normal(6, 4, 3, dtype="float32"), mask=mask)
+    for layer in (Sequential(Linear(3, 3)), Residual(Linear(3, 3))):
+        with pytest.raises(TypeError, match=r"^resets: expected None, the model has no recurrent"):
+            layer(normal(6, 4, 3, dtype="float32"), resets=mask)
+
+
+def test_a_wrapper_of_ones_own_layer_can_be_shown():
+    class Doubled(fastrnn.Layer):
+        def __repr__(self):
+            return "Doubled()"
+
+    assert repr(Residual(Doubled())) == "Residual(Doubled())"
+    assert repr(Highway(Doubled(), 3)).startswith("Highway(Doubled(), features=3, gate_bias=-2.0")
