@@ -1,4 +1,7 @@
-"""Captured gates against NumPy's cells, step by step; results unchanged to the bit; saturation."""
+"""Captured gates against NumPy's cells, step by step; results unchanged to the bit; saturation.
+
+The variants of the cells are in test_inspect_variants.py.
+"""
 
 import numpy as np
 import pytest
@@ -6,7 +9,6 @@ import pytest
 import fastrnn
 import reference
 from fastrnn import inspect
-from fastrnn.inspect import gates
 from recurrent_cases import CELLS, LAYERS
 
 T, B, WIDTH, H = 6, 3, 2, 4
@@ -64,7 +66,9 @@ def test_results_are_unchanged_to_the_bit(cell, dtype):
     np.testing.assert_array_equal(captured.layers["l0"]["h"][3, 0, 0], h[0, 0])
     np.testing.assert_array_equal(captured.layers["l0"]["h"][0, 1, 1], h[1, 1])
     if cell == "lstm":
-        np.testing.assert_allclose(top["c"][5, 1, 0], last[1][2, 1], rtol=1e-5)
+        np.testing.assert_array_equal(top["c"][5, 1, 0], last[1][2, 1])
+        expected = top["o"] * np.tanh(top["c"])
+        np.testing.assert_allclose(top["h"], expected, rtol=8 * np.finfo(dtype).eps)
 
 
 def test_sequential_with_token_ids_and_chosen_layers():
@@ -104,25 +108,24 @@ def test_layouts():
     assert empty.layers["l0"]["c"].shape == (0, B, 1, H)
 
 
-class Peephole(fastrnn.LSTM):
-    """What a layer with an option that its formula does not know looks like."""
+class Doubled(fastrnn.LSTM):
+    """A layer that does more than its cell."""
 
-    def __init__(self, *sizes, peepholes=False, **options):
-        self.peepholes = peepholes
-        super().__init__(*sizes, **options)
-
-    def config(self):
-        return {**super().config(), "peepholes": self.peepholes}
+    def __call__(self, x, state=None, lengths=None):
+        y, state = super().__call__(x, state, lengths)
+        return 2 * y, state
 
 
-def test_unknown_layers_and_options_are_refused(monkeypatch):
-    x = np.zeros((T, B, WIDTH), "float32")
-    with pytest.raises(ValueError, match="layer: expected one of RNN, LSTM, GRU, got Peephole"):
-        inspect.capture(Peephole(WIDTH, H), x)
-    monkeypatch.setitem(gates.CELLS, Peephole, gates.CELLS[fastrnn.LSTM])
-    inspect.capture(Peephole(WIDTH, H), x)
-    with pytest.raises(ValueError, match="gates of Peephole with peepholes=True are not known"):
-        inspect.capture(Peephole(WIDTH, H, peepholes=True), x)
+class Foreign(fastrnn.Layer):
+    recurrent = True
+
+
+def test_layers_that_are_not_known_are_refused():
+    x = np.ones((T, B, WIDTH), "float32")
+    with pytest.raises(ValueError, match="model: its layers, run one by one, do not give its out"):
+        inspect.capture(Doubled(WIDTH, H), x)
+    with pytest.raises(ValueError, match="model: expected RNN, LSTM, GRU or a Sequential"):
+        inspect.capture(Foreign(), x)
 
 
 def test_bad_arguments():

@@ -6,7 +6,6 @@ import pytest
 import fastrnn
 import reference
 from fastrnn import inspect
-from fastrnn.inspect import gates
 from recurrent_cases import CELLS, LAYERS
 
 T, B, WIDTH, H = 4, 3, 2, 2
@@ -265,14 +264,10 @@ class Doubled(fastrnn.GRU):
         return (y if x.shape[0] == 1 else 2 * y), state
 
 
-def test_a_model_that_its_parts_do_not_explain_is_refused(monkeypatch):
+def test_a_model_that_its_parts_do_not_explain_is_refused():
     layer = Doubled(WIDTH, H, dtype="float64", seed=1)
     with pytest.raises(ValueError, match=r"fastrnn\.inspect does not know"):
         inspect.gradient_flow(layer, inputs())
-    with pytest.raises(ValueError, match="layer: expected one of RNN, LSTM, GRU, got Doubled"):
-        inspect.spectral_radius(layer)
-    monkeypatch.setitem(gates.CELLS, Doubled, gates.CELLS[fastrnn.GRU])
-    assert inspect.spectral_radius(layer)["l0"].keys() == set("rzn")
 
 
 def test_nothing_to_do():

@@ -48,7 +48,7 @@ def activations(
 
     Parameters
     ----------
-    model : RNN, LSTM, GRU or Sequential
+    model : RNN, IndRNN, LSTM, GRU or Sequential
     x : array_like
         One sequence: token ids (T,), or (T, I).
     layers : iterable of str, optional
@@ -64,13 +64,15 @@ def activations(
     Raises
     ------
     ValueError
-        As `capture`, and for an empty sequence.
+        As `capture`, for an empty sequence, and for a layer with `go_backwards`.
     """
     array = np.asarray(x)
     if not array.shape or not len(array):
         raise ValueError(f"x: expected a sequence of at least one step, got shape {array.shape}")
     size = check_size("window", window)
     stacks = [leaf.layer for leaf in leaves(model) if isinstance(leaf.layer, Recurrent)]
+    if any(stack.go_backwards for stack in stacks):
+        raise ValueError("model: expected layers that read forward, got one that goes backwards")
     if any(stack.bidirectional for stack in stacks):
         size = len(array)
     names = None if layers is None else list(layers)

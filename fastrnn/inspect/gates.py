@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -10,107 +9,38 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .. import _core
 from ..base import Layer, RealArray, check_number
-from ..recurrent import GRU, LSTM, RNN, Recurrent
+from ..recurrent import Recurrent
 from ..recurrent_arguments import Call
-from .parts import Part, check_same_output, flip, leaves, part_state, take_apart
+from ..recurrent_base import LayerTape
+from ..recurrent_options import Activation
+from .parts import Leaf, check_same_output, leaves
 
-__all__ = ["Capture", "Saturation", "capture", "cell_of", "saturation"]
+__all__ = ["GATES", "Capture", "Saturation", "capture", "saturation"]
 
 Gates = dict[str, RealArray]
 
+# By the core's name of a cell, in the order of the rows of its weights, which is that of what its
+# forward pass keeps; an LSTM keeps c after them. Of the other cells, h is all there is.
+GATES = {"lstm": "ifgo", "lstm_coupled": "igo", "gru": "rzn", "gru_reset_before": "rzn"}
+SIGMOID = frozenset("ifozr")  # from 0 to 1; the others from -1 to 1
 
-# --- the formulas, one for each kind of cell ------------------------------------------------------
-#
-# Each takes a layer of one direction; its input, x (T, B, I) or token ids (T, B); the states before
-# each step, h (T, B, H); and, of an LSTM, the first c (B, H), None for zeros. As all h are known,
-# the products take all steps at once, and only c runs step by step. It returns the gates by name,
-# each (T, B, H) in the layer's dtype: what the layer computes, but for rounding. For a new option
-# of a layer: a formula here (or a branch in one), and its name in `CELLS`.
-
-
-def _rnn_gates(layer: Recurrent, x: NDArray[Any], h: RealArray, c: RealArray | None) -> Gates:
-    return {}  # h is all there is
-
-
-def _lstm_gates(layer: Recurrent, x: NDArray[Any], h: RealArray, c: RealArray | None) -> Gates:
-    i, f, g, o = np.split(_inputs(layer, x) + _products(layer, h), 4, axis=-1)
-    gates = {"i": _sigmoid(i), "f": _sigmoid(f), "g": np.tanh(g), "o": _sigmoid(o)}
-    cells = np.empty_like(gates["f"])
-    now = np.zeros(cells.shape[1:], cells.dtype) if c is None else c
-    for t in range(len(cells)):
-        now = cells[t] = gates["f"][t] * now + gates["i"][t] * gates["g"][t]
-    return {**gates, "c": cells}
-
-
-def _gru_gates(layer: Recurrent, x: NDArray[Any], h: RealArray, c: RealArray | None) -> Gates:
-    assert isinstance(layer, GRU)
-    x_r, x_z, x_n = np.split(_inputs(layer, x), 3, axis=-1)
-    h_r, h_z, h_n = np.split(_products(layer, h), 3, axis=-1)
-    r, z = _sigmoid(x_r + h_r), _sigmoid(x_z + h_z)
-    if layer.reset_after:
-        n = np.tanh(x_n + r * h_n)
-    else:
-        n = np.tanh(x_n + np.split(_products(layer, r * h), 3, axis=-1)[2])
-    return {"r": r, "z": z, "n": n}
-
-
-def _inputs(layer: Recurrent, x: NDArray[Any]) -> RealArray:
-    """Return W_ih x + b_ih; a token id chooses a column."""
-    weights = _weights(layer)
-    product = weights["weight_ih"].T[x] if x.dtype.kind in "iu" else x @ weights["weight_ih"].T
-    return np.asarray(product + weights["bias_ih"] if layer.bias else product)
-
-
-def _products(layer: Recurrent, h: RealArray) -> RealArray:
-    """Return W_hh h + b_hh."""
-    weights = _weights(layer)
-    product = h @ weights["weight_hh"].T
-    return np.asarray(product + weights["bias_hh"] if layer.bias else product)
-
-
-def _weights(layer: Recurrent) -> Gates:
-    return {name.removesuffix("_l0"): p.data for name, p in layer.parameters().items()}
-
-
-def _sigmoid(a: RealArray) -> RealArray:
-    return np.asarray(0.5 * (1.0 + np.tanh(0.5 * a)), a.dtype)  # which cannot overflow
-
-
-class Cell(NamedTuple):
-    """What is known of a kind of cell: the blocks of its recurrent matrix, its formula."""
-
-    gates: str
-    formula: Callable[[Recurrent, NDArray[Any], RealArray, RealArray | None], Gates]
-    options: frozenset[str]  # of the constructor, that the formula knows beside SIZES
-
-
-CELLS: dict[type[Layer], Cell] = {
-    RNN: Cell("h", _rnn_gates, frozenset({"nonlinearity"})),
-    LSTM: Cell("ifgo", _lstm_gates, frozenset()),
-    GRU: Cell("rzn", _gru_gates, frozenset({"reset_after"})),
+# What a cell with options makes of its pre-activations: functions of x, which has one axis, and of
+# their two numbers. Sigmoid and tanh are the core's own.
+FUNCTIONS: dict[str, Callable[[RealArray, float, float], RealArray]] = {
+    "sigmoid": lambda x, a, b: _core.sigmoid(x),
+    "tanh": lambda x, a, b: _core.tanh(x),
+    "relu": lambda x, a, b: np.maximum(x, 0),
+    "affine": lambda x, a, b: a * x + b,
+    "leaky_relu": lambda x, a, b: np.where(x < 0, a * x, x),
+    "thresholded_relu": lambda x, a, b: np.where(x <= a, 0, x),
+    "scaled_tanh": lambda x, a, b: a * _core.tanh(b * x),
+    "hard_sigmoid": lambda x, a, b: np.clip(a * x + b, 0, 1),
+    "elu": lambda x, a, b: np.where(x < 0, a * np.expm1(np.minimum(x, 0)), x),
+    "softsign": lambda x, a, b: x / (1 + np.abs(x)),
+    "softplus": lambda x, a, b: np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x))),
 }
-SIZES = frozenset(
-    ("input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout")
-    + ("bidirectional", "dtype")
-)
-SIGMOID, TANH = frozenset("ifozr"), frozenset("gnhc")  # values from 0 to 1, and from -1 to 1
-
-
-def cell_of(layer: Recurrent) -> Cell:
-    """Return what is known of a layer's cell; ValueError for an option that is not."""
-    cell = CELLS.get(type(layer))
-    if cell is None:
-        names = ", ".join(kind.__name__ for kind in CELLS)
-        raise ValueError(f"layer: expected one of {names}, got {type(layer).__name__}")
-    defaults = inspect.signature(type(layer)).parameters
-    for name, value in layer.config().items():
-        if name not in SIZES | cell.options and value != defaults[name].default:
-            raise ValueError(
-                f"layer: gates of {type(layer).__name__} with {name}={value!r} are not known to "
-                "fastrnn.inspect"
-            )
-    return cell
 
 
 # --- capture --------------------------------------------------------------------------------------
@@ -127,17 +57,23 @@ class Capture:
     layers : dict of str to dict of str to ndarray, shape (T, B, D, H)
         For each layer ("l0", "l1", ...; in a `Sequential` after the prefix of its parameters,
         "0.l0") its values after each step by name: "i", "f", "g", "o", "c", "h" of an LSTM; "r",
-        "z", "n", "h" of a GRU; "h" of an RNN. Time-major whatever `batch_first`; B is 1 for one
-        sequence; D is 2 if bidirectional, else 1. Zeros past a row's end. h has the bits of the
-        layer, the others are computed from it in NumPy (equal but for rounding).
+        "z", "n", "h" of a GRU (z of an AUGRU before attention holds it back); "h" of an RNN. h has
+        the size of its projection, if any. Time-major whatever `batch_first`, in the order of y; B
+        is 1 for one sequence; D is 2 if bidirectional, else 1, whatever `merge_mode`. Zeros past a
+        row's end and, but for what y repeats there (h, and c with it), at masked steps. They are
+        what the layer computed, bit for bit; but gates of a cell with options (as activations,
+        peepholes or layer_norm) are found in NumPy from what it kept, equal but for rounding.
     lengths : ndarray of int64, shape (B,)
         Steps of each row.
+    mask : ndarray of bool, shape (T, B), or None
+        True for the steps that were not left out.
     """
 
     y: RealArray
     state: Any
     layers: dict[str, Gates]
     lengths: NDArray[np.int64]
+    mask: NDArray[np.bool_] | None = None
 
 
 def capture(
@@ -146,16 +82,22 @@ def capture(
     state: Any = None,
     lengths: ArrayLike | None = None,
     layers: Iterable[str] | None = None,
+    *,
+    mask: ArrayLike | None = None,
+    resets: ArrayLike | None = None,
+    attention: ArrayLike | None = None,
 ) -> Capture:
     """Run a model (inference) and keep the gates and cells of its recurrent layers.
 
     Parameters
     ----------
-    model : RNN, LSTM, GRU or Sequential
+    model : RNN, IndRNN, LSTM, GRU, AUGRU or Sequential
     x, state, lengths
         As of a call of the model.
     layers : iterable of str, optional
         Names of the layers to keep; all if None.
+    mask, resets, attention
+        As of a call, of a model that takes them (a `Sequential` does not).
 
     Returns
     -------
@@ -164,41 +106,42 @@ def capture(
     Raises
     ------
     ValueError
-        For a layer that is not there, or whose kind or options are not known here; and as the
-        model for its arguments.
+        For a layer that is not there, or whose kind is not known here; and as the model for its
+        arguments.
+    TypeError
+        As the model, also for arguments that it does not take.
     """
-    result, last = model(x, state, lengths) if model.recurrent else (model(x), None)
+    found = list(leaves(model, state))
+    if not any(isinstance(leaf.layer, Recurrent) for leaf in found):
+        raise ValueError("model: expected a recurrent layer in it, got none")
+    wanted = _names(found, layers)
+    options = {"mask": mask, "resets": resets, "attention": attention}
+    given = {name: value for name, value in options.items() if value is not None}
+    result, last = model(x, state=state, lengths=lengths, **given)
     kept: dict[str, Gates] = {}
     y: Any = x
-    rows: NDArray[np.int64] | None = None
-    wanted = None if layers is None else _names(model, layers)
-    for prefix, layer, own in leaves(model, state):
-        if not isinstance(layer, Recurrent):
+    for prefix, layer, own in found:
+        if isinstance(layer, Recurrent):
+            call = layer._batched(y, own, lengths, attention, mask, resets)
+            steps = None if call.mask is None else layer._turned(call.mask, call.lengths)
+            T, B = call.x.shape[:2]
+            rows = np.full(B, T) if call.lengths is None else call.lengths
+            y = _run(prefix, layer, call, wanted, kept)
+        else:
             y = layer(y)
-            continue
-        call = layer._batched(*layer._plain(y, own, lengths))
-        T, B = call.x.shape[:2]
-        rows = np.full(B, T) if call.lengths is None else call.lengths
-        y = call.x
-        for k, parts in enumerate(take_apart(layer)):
-            keep = wanted is None or f"{prefix}l{k}" in wanted
-            y, gates = _capture_layer(parts, k, y, call, keep)
-            if keep:
-                kept[f"{prefix}l{k}"] = gates
-        y = layer._give(y, y, None, call.unbatched)[0]
-    if rows is None:
-        raise ValueError("model: expected a recurrent layer in it, got none")
     check_same_output(y, result)
-    return Capture(result, last, kept, rows)
+    return Capture(result, last, kept, rows, steps)
 
 
-def _names(model: Layer, layers: Iterable[str]) -> set[str]:
+def _names(found: list[Leaf], layers: Iterable[str] | None) -> set[str]:
     known = [
         f"{leaf.prefix}l{k}"
-        for leaf in leaves(model)
+        for leaf in found
         if isinstance(leaf.layer, Recurrent)
         for k in range(leaf.layer.num_layers)
     ]
+    if layers is None:
+        return set(known)
     names = {layers} if isinstance(layers, str) else set(layers)
     unknown = sorted(names.difference(known), key=str)
     if unknown:
@@ -206,41 +149,50 @@ def _names(model: Layer, layers: Iterable[str]) -> set[str]:
     return names
 
 
-def _capture_layer(
-    parts: list[Part], k: int, x: NDArray[Any], call: Call, keep: bool
-) -> tuple[RealArray, Gates]:
-    """Return output (T, B, D * H) and, if to be kept, gates (T, B, D, H) of the layer k."""
-    outputs, gates = [], []
-    for d, part in enumerate(parts):
-        state = part_state(call, k * len(parts) + d)
-        inputs = flip(x, call.lengths) if part.reverse else x
-        h, _ = part.layer(inputs, state, call.lengths)
-        found = _gates(part.layer, inputs, h, state, call.lengths) if keep else {"h": h}
-        if part.reverse:
-            found = {name: flip(gate, call.lengths) for name, gate in found.items()}
-        outputs.append(found["h"])
-        gates.append(found)
-    stacked = {name: np.stack([gate[name] for gate in gates], axis=2) for name in gates[0]}
-    return np.concatenate(outputs, axis=-1), stacked
+def _run(
+    prefix: str, layer: Recurrent, given: Call, wanted: set[str], kept: dict[str, Gates]
+) -> RealArray:
+    """Return y; of the layers that are wanted, add the gates (T, B, D, H) to `kept`."""
+    call, group = layer._prepare(given)
+    y, h, c, tapes = layer._forward(call, 0, False, training=False)
+    padding = None
+    if call.lengths is not None:
+        padding = np.arange(len(call.x))[:, np.newaxis] >= call.lengths
+
+    def placed(name: str, values: RealArray) -> RealArray:
+        if padding is not None:
+            values[padding] = 0.0
+        repeat = layer._repeat(given) if name in "ch" else None
+        values = group.put(layer._turned(values, group.lengths), repeat)
+        values = layer._turned(values, given.lengths)
+        T, B, width = values.shape
+        return values.reshape(T, B, layer._directions, width // layer._directions)
+
+    for k, tape in enumerate(tapes):
+        if f"{prefix}l{k}" in wanted:
+            gates = {**_gates(layer, tape), "h": tape.y.copy()}
+            kept[f"{prefix}l{k}"] = {name: placed(name, gate) for name, gate in gates.items()}
+    return layer._result(given, group, y, h, c)[0]
 
 
-def _gates(
-    layer: Recurrent,
-    x: NDArray[Any],
-    h: RealArray,
-    state: Any,
-    lengths: NDArray[np.int64] | None,
-) -> Gates:
-    """Return the gates (T, B, H) of a layer of one direction that gave h, and h itself."""
-    h0, c0 = state if layer._has_cell_state and state is not None else (state, None)
-    first = np.zeros_like(h[:1]) if h0 is None else h0
-    before = np.concatenate([first, h])[: len(h)]
-    found = cell_of(layer).formula(layer, x, before, None if c0 is None else c0[0])
-    if lengths is not None:
-        past = np.arange(len(h))[:, np.newaxis] >= lengths
-        for gate in found.values():
-            gate[past] = 0.0
-    return {**found, "h": h}
+def _gates(layer: Recurrent, tape: LayerTape) -> Gates:
+    """Return the gates and cells (T, B, D * H) that the core kept of a forward pass."""
+    kind, options = layer._kind(), layer._options()
+    names = GATES.get(kind, "") + ("c" if layer._has_cell_state else "")
+    gates: Gates = {name: tape.core.cached(block) for block, name in enumerate(names)}
+    if options is not None:  # then these are the pre-activations
+        for name in names.replace("c", ""):
+            function = options.g if name in "gn" else options.f
+            gates[name] = _activated(function, options.clip, gates[name])
+    if kind == "lstm_coupled":
+        return {"i": gates["i"], "f": 1 - gates["i"], **gates}
+    return gates
+
+
+def _activated(function: Activation, clip: float, z: RealArray) -> RealArray:
+    name, alpha, beta = function
+    with np.errstate(all="ignore"):  # as the core
+        return FUNCTIONS[name](np.clip(z.ravel(), -clip, clip), alpha, beta).reshape(z.shape)
 
 
 # --- saturation -----------------------------------------------------------------------------------
@@ -273,8 +225,8 @@ def saturation(
 
     Karpathy, Johnson & Fei-Fei (2016), "Visualizing and understanding recurrent networks",
     section 4.2. Gates of a sigmoid are compared with `low` and `high`; values of tanh (g, n, h, and
-    tanh(c) for c) with -high and high, which of a ReLU network's h says little. Steps past a row's
-    end do not count.
+    tanh(c) for c) with -high and high. That goes by the gate, whatever its function: of ReLU's
+    values, say, it tells little. Steps past a row's end and masked ones do not count.
 
     Parameters
     ----------
@@ -296,6 +248,8 @@ def saturation(
     found = {}
     for name, gates in captured.layers.items():
         inside = np.arange(len(gates["h"]))[:, np.newaxis] < captured.lengths
+        if captured.mask is not None:
+            inside &= captured.mask
         if not inside.any():
             raise ValueError("captured: expected at least one step, got none")
         found[name] = {gate: _saturation(gate, a[inside], low, high) for gate, a in gates.items()}

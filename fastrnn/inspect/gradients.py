@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..base import Layer, RealArray, check_number, check_size, real_array
+from ..directions import reverse_rows
 from ..layers import Dropout
-from ..recurrent import Recurrent
+from ..recurrent import AUGRU, Recurrent
 from ..recurrent_arguments import Call
-from .gates import cell_of
-from .parts import Part, check_same_output, flip, leaves, part_state, take_apart
+from .gates import GATES
+from .parts import Part, check_same_output, leaves, part_state, take_apart
 
 __all__ = ["GradientFlow", "gradient_flow", "spectral_radius"]
 
@@ -30,7 +31,8 @@ class GradientFlow:
     ----------
     h : dict of str to ndarray of float64, shape (T, B)
         For each layer and direction ("l0", "l0_reverse", "l1", ...; in a `Sequential` after the
-        prefix of its parameters, "0.l0"), the norm of dL/dh_t of each row; 0 past its end.
+        prefix of its parameters, "0.l0"), the norm of dL/dh_t of each row; 0 past its end. Steps
+        are in the order of y, which with `go_backwards` is from last to first.
     c : dict of str to ndarray of float64, shape (T, B)
         Of an LSTM, the norm of dL/dc_t, where c_t is what step t hands to step t + 1 (what the
         loss owes to c_t by way of h_t is in `h`): 0 at the last step.
@@ -62,7 +64,7 @@ class GradientFlow:
             raise ValueError(f"of: expected 'h' or 'c', got {of!r}")
         found = {}
         for name, norms in (self.h if of == "h" else self.c).items():
-            ordered = norms if name.endswith("_reverse") else flip(norms, self.lengths)
+            ordered = norms if name.endswith("_reverse") else reverse_rows(norms, self.lengths)
             rows = [norm[self.lengths > k] for k, norm in enumerate(ordered)]
             found[name] = np.array([row.mean() if row.size else 0.0 for row in rows])
         return found
@@ -78,16 +80,15 @@ class _Walk:
     c: dict[str, Floats]
     parameters: dict[str, float]
 
-    def clip(self, dstate: Any) -> Any:
-        """Return the gradient of a state, (1, B, H) or two of them, clipped row by row."""
-        parts = dstate if isinstance(dstate, tuple) else (dstate,)
+    def clip(self, dstate: list[RealArray]) -> list[RealArray]:
+        """Return the gradient of a state, (1, B, H) of h and c, clipped row by row."""
         if self.clip_value < np.inf:
-            parts = tuple(np.clip(part, -self.clip_value, self.clip_value) for part in parts)
+            dstate = [np.clip(part, -self.clip_value, self.clip_value) for part in dstate]
         if self.clip_norm < np.inf:
-            norms = np.sqrt(sum(_norms(part) ** 2 for part in parts))
+            norms = np.sqrt(sum(_norms(part) ** 2 for part in dstate))
             scale = self.clip_norm / np.maximum(norms, self.clip_norm)
-            parts = tuple(part * scale[..., np.newaxis].astype(part.dtype) for part in parts)
-        return parts if isinstance(dstate, tuple) else parts[0]
+            dstate = [part * scale[..., np.newaxis].astype(part.dtype) for part in dstate]
+        return dstate
 
     def add(self, prefix: str, layer: Layer, names: dict[str, str] | None = None) -> None:
         """Note the norms of a layer's gradients, under the names of the model."""
@@ -95,6 +96,13 @@ class _Walk:
             if parameter.grad is not None:
                 own = prefix + (names[name] if names else name)
                 self.parameters[own] = float(_norms(parameter.grad.ravel()))
+
+    def add_first(self, prefix: str, stack: Recurrent, dstate: list[RealArray]) -> None:
+        """Note the norms of a learned state's gradients, of which this is one direction's."""
+        for name, part in zip(stack._state_names, dstate, strict=True):
+            norm = _norms(part.sum(axis=1).ravel())
+            own = prefix + name
+            self.parameters[own] = float(np.hypot(self.parameters.get(own, 0.0), norm))
 
 
 def gradient_flow(
@@ -112,12 +120,12 @@ def gradient_flow(
 
     Where it falls or grows exponentially with the distance from the loss, gradients vanish or
     explode (Hochreiter 1991; Bengio, Simard & Frasconi 1994; Pascanu, Mikolov & Bengio 2013). The
-    pass is that of training without dropout, one step at a time; the model's own gradients are
-    left alone.
+    pass is that of training without any dropout and with the mean of zoneout, one step at a time;
+    the model's own gradients are left alone.
 
     Parameters
     ----------
-    model : RNN, LSTM, GRU or Sequential
+    model : RNN, IndRNN, LSTM, GRU or Sequential
     x, state, lengths
         As of a call of the model.
     dy : array_like, or callable, optional
@@ -138,16 +146,18 @@ def gradient_flow(
     Raises
     ------
     ValueError
-        For a model with another recurrent layer or an unknown option, and as the model for its
-        arguments.
+        For a model with another recurrent layer (as AUGRU, which takes attention), and as the
+        model for its arguments.
     """
     walk = _Walk(_limit("clip_norm", clip_norm), _limit("clip_value", clip_value), {}, {}, {})
     y: Any = x
     pullbacks = []
     found: tuple[Recurrent, Call] | None = None
     for prefix, layer, own in leaves(model, state):
+        if isinstance(layer, AUGRU):
+            raise ValueError("model: expected layers that take no attention, got AUGRU")
         if isinstance(layer, Recurrent):
-            found = layer, layer._batched(*layer._plain(y, own, lengths))
+            found = layer, layer._batched(y, own, lengths)
             y, pullback = _stack_vjp(prefix, *found, walk)
         elif isinstance(layer, Dropout):
             continue
@@ -199,33 +209,41 @@ def _plain_vjp(prefix: str, layer: Layer, x: Any, walk: _Walk) -> tuple[RealArra
 
 
 def _stack_vjp(
-    prefix: str, stack: Recurrent, call: Call, walk: _Walk
+    prefix: str, stack: Recurrent, given: Call, walk: _Walk
 ) -> tuple[RealArray, Pullback]:
     """Run the layers of a stack, all their directions step by step; dx is None for token ids."""
-    y, pullbacks = call.x, []
+    call = stack._prepare(given)[0]  # without a mask or resets, as given but for its first state
+    D, y, layers = stack._directions, call.x, []
     for k, parts in enumerate(take_apart(stack)):
-        outputs = []
-        for d, part in enumerate(parts):
-            first = part_state(call, k * len(parts) + d)
-            output, pullback = _part_vjp(prefix, part, y, first, call.lengths, walk)
-            outputs.append(output)
-            pullbacks.append((k, pullback))
-        y = np.concatenate(outputs, axis=-1)
+        first = [part_state(call, k * D + d) for d in range(D)]
+        found = [
+            _part_vjp(prefix, part, y, state, call.lengths, walk)
+            for part, state in zip(parts, first, strict=True)
+        ]
+        both = np.concatenate([output for output, _ in found], axis=-1)
+        layers.append((both, [pullback for _, pullback in found]))
+        y = stack._merged(both)
+    y = stack._give(y, y, None, given.unbatched)[0]
 
     def back(dy: RealArray) -> Any:
-        expected = stack._give(y, y, None, call.unbatched)[0].shape
-        gradient: Any = stack._output_gradient(dy, expected, call.unbatched)
-        for k in reversed(range(stack.num_layers)):
-            own = [pullback for layer, pullback in pullbacks if layer == k]
-            halves = np.split(gradient, len(own), axis=-1)
-            dxs = [pullback(half) for pullback, half in zip(own, halves, strict=True)]
+        gradient: Any = stack._output_gradient(dy, y.shape, given.unbatched)
+        for both, pullbacks in reversed(layers):
+            gradient = stack._merged_gradient(gradient, both)
+            halves = np.split(gradient, D, axis=-1)
+            dxs = []
+            for pullback, half in zip(pullbacks, halves, strict=True):
+                dx, dstate = pullback(half)
+                dxs.append(dx)
+                if stack.learned_state and given.h0 is None:
+                    walk.add_first(prefix, stack, dstate)
             gradient = None if dxs[0] is None else sum(dxs)
         if gradient is None:
             return None
         # As `_give` lays out what a call returns.
-        return stack._give(gradient, gradient, None, call.unbatched)[0]
+        gradient = stack._turned(gradient, call.lengths)
+        return stack._give(gradient, gradient, None, given.unbatched)[0]
 
-    return stack._give(y, y, None, call.unbatched)[0], back
+    return y, back
 
 
 def _part_vjp(
@@ -236,46 +254,60 @@ def _part_vjp(
     lengths: NDArray[np.int64] | None,
     walk: _Walk,
 ) -> tuple[RealArray, Pullback]:
-    """Run one direction in windows of one step: the chain of their pullbacks has each dL/dh_t."""
-    x = flip(x, lengths) if part.reverse else x
-    outputs: list[RealArray] = []
-    pullbacks: list[Callable[..., Any]] = []
-    for t in range(len(x)):
+    """Run one direction in windows of one step: the chain of their pullbacks has each dL/dh_t.
+
+    The pullback, from dy to (dx, [dh0, dc0]), notes the norms.
+    """
+    layer, (T, B) = part.layer, x.shape[:2]
+    x = reverse_rows(x, lengths) if part.reverse else x
+    y = np.zeros((T, B, layer._output_size), layer.dtype)
+    pullbacks = []
+    for t in range(T):
         alive = None if lengths is None else np.clip(lengths - t, 0, 1)
-        (y_t, state), pullback = part.layer.vjp(x[t : t + 1], state, alive)
-        outputs.append(y_t)
+        y[t : t + 1], state, pullback = _step_vjp(layer, x[t : t + 1], state, alive)
         pullbacks.append(pullback)
-    hidden = (*x.shape[:2], part.layer.hidden_size)
-    y = np.concatenate(outputs) if outputs else np.zeros(hidden, part.layer.dtype)
-    h, c = np.zeros(x.shape[:2]), np.zeros(x.shape[:2])
-    walk.h[prefix + part.name] = h
-    if part.layer._has_cell_state:
-        walk.c[prefix + part.name] = c
+    norms = [np.zeros((T, B)) for _ in layer._state_names]
+    for found, own in zip((walk.h, walk.c), norms, strict=False):
+        found[prefix + part.name] = own
 
-    def back(dy: RealArray) -> Any:
-        dy = flip(dy, lengths) if part.reverse else dy
-        dxs = []
-        dx: Any
-        dstate: Any = None
-        for t in reversed(range(len(dy))):
-            dh, dc = dstate if isinstance(dstate, tuple) else (dstate, None)
-            h[t] = _norms(dy[t] if dh is None else dy[t] + dh[0])
-            c[t] = 0.0 if dc is None else _norms(dc[0])
-            dx, dstate = pullbacks[t](np.ascontiguousarray(dy[t : t + 1]), dstate)
+    def back(dy: RealArray) -> tuple[Any, list[RealArray]]:
+        dy = reverse_rows(dy, lengths) if part.reverse else dy
+        sizes = (layer._output_size, layer.hidden_size)[: len(norms)]
+        dstate = [np.zeros((1, B, size), layer.dtype) for size in sizes]
+        dx: Any = None if x.dtype.kind in "iu" else np.zeros_like(x)
+        for t in reversed(range(T)):
+            for own, d, direct in zip(norms, dstate, (dy[t], 0.0), strict=False):
+                own[t] = _norms(d[0] + direct)
+            dx_t, dstate = pullbacks[t](np.ascontiguousarray(dy[t : t + 1]), dstate)
             dstate = walk.clip(dstate)
-            dxs.append(dx)
-        if lengths is not None:
-            past = np.arange(len(dy))[:, np.newaxis] >= lengths
-            h[past] = c[past] = 0.0
-        if part.reverse:
-            h[...], c[...] = flip(h, lengths), flip(c, lengths)
-        walk.add(prefix, part.layer, part.names)
-        if x.dtype.kind in "iu":
-            return None
-        dx = np.concatenate([*dxs[::-1], np.zeros_like(x[:0])])
-        return flip(dx, lengths) if part.reverse else dx
+            if dx is not None:
+                dx[t : t + 1] = dx_t
+        for own in norms:
+            if lengths is not None:
+                own[np.arange(T)[:, np.newaxis] >= lengths] = 0.0
+            if part.reverse:
+                own[...] = reverse_rows(own, lengths)
+        walk.add(prefix, layer, part.names)
+        return (reverse_rows(dx, lengths) if part.reverse and dx is not None else dx), dstate
 
-    return (flip(y, lengths) if part.reverse else y), back
+    return (reverse_rows(y, lengths) if part.reverse else y), back
+
+
+def _step_vjp(
+    layer: Recurrent, x: NDArray[Any], state: Any, lengths: NDArray[np.int64] | None
+) -> tuple[RealArray, Any, Callable[[RealArray, list[RealArray]], tuple[Any, list[RealArray]]]]:
+    """Return y, the state and the pullback of a call: as `vjp`, but what a call computes."""
+    call = layer._batched(x, state, lengths)
+    y, h, c, tapes = layer._forward(call, 0, False, training=False)
+    wanted = [[p is not None for p in parameters] for parameters in layer._by_layer]
+
+    def pullback(dy: RealArray, dstate: list[RealArray]) -> tuple[Any, list[RealArray]]:
+        dh, dc = (*dstate, None)[:2]
+        dx, _, dfirst, gradients = layer._backward(dy, dh, dc, h.shape, tapes, wanted)
+        layer._accumulate(gradients)
+        return dx, dfirst
+
+    return y, h if c is None else (h, c), pullback
 
 
 def _loss_gradient(dy: Any, y: RealArray, stack: Recurrent, call: Call, seed: int) -> RealArray:
@@ -305,25 +337,38 @@ def spectral_radius(model: Layer) -> dict[str, dict[str, float]]:
     is near zero they vanish below 1 (Pascanu, Mikolov & Bengio 2013). Those of gates say less, as
     what is carried goes past the matrices.
 
+    With a projection, of a block times weight_hr, the matrix (H, H) from o * tanh(c) of one step to
+    the gates of the next; of an IndRNN, whose matrix is diagonal, the largest |u|; with layer_norm,
+    of the weights as they are.
+
     Parameters
     ----------
-    model : RNN, LSTM, GRU or Sequential
+    model : RNN, IndRNN, LSTM, GRU, AUGRU or Sequential
 
     Returns
     -------
     dict of str to dict of str to float
         For each layer and direction, named as by `gradient_flow`, by gate: "h" of an RNN; "i", "f",
-        "g", "o"; "r", "z", "n".
+        "g", "o" ("i", "g", "o" of a coupled LSTM); "r", "z", "n".
     """
     radii = {}
     for prefix, layer, _ in leaves(model):
         if isinstance(layer, Recurrent):
-            gates = cell_of(layer).gates
-            for part in (part for parts in take_apart(layer) for part in parts):
-                weight = part.layer.parameters()["weight_hh_l0"].data.astype(np.float64)
-                blocks = np.split(weight, len(gates))
-                radii[prefix + part.name] = {
-                    gate: float(np.abs(np.linalg.eigvals(block)).max())
-                    for gate, block in zip(gates, blocks, strict=True)
+            gates = GATES.get(layer._kind(), "h")
+            weights = {n: p.data.astype(np.float64) for n, p in layer.parameters().items()}
+            for name in (name for name in weights if name.startswith("weight_hh_")):
+                own = name.removeprefix("weight_hh_")
+                projection = weights.get(f"weight_hr_{own}")
+                radii[prefix + own] = {
+                    gate: _radius(block, projection)
+                    for gate, block in zip(gates, np.split(weights[name], len(gates)), strict=True)
                 }
     return radii
+
+
+def _radius(block: Floats, projection: Floats | None) -> float:
+    if block.ndim == 1:  # a diagonal
+        return float(np.abs(block).max())
+    if projection is not None:
+        block = projection @ block  # (P, P), with the eigenvalues of block @ projection but zeros
+    return float(np.abs(np.linalg.eigvals(block)).max())

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from ..base import Layer, RealArray
 from ..layers import Sequential
 from ..recurrent import Recurrent
 from ..recurrent_arguments import Call
 
-__all__ = ["Leaf", "Part", "check_same_output", "flip", "leaves", "part_state", "take_apart"]
+__all__ = ["Leaf", "Part", "check_same_output", "leaves", "part_state", "take_apart"]
 
 
 class Leaf(NamedTuple):
@@ -45,7 +45,8 @@ class Part(NamedTuple):
     """One direction of one layer of a stack, as a layer of its own with copied weights.
 
     It is time-major and runs forward; for the direction that runs backward, `reverse`, its inputs
-    and outputs are to be flipped. `names` maps the names of its parameters to the stack's.
+    and outputs are to be turned around. `names` maps the names of its parameters to the stack's.
+    The state to begin with, learned or not, is not in it: see `part_state`.
     """
 
     name: str  # l0, l0_reverse, l1, ...
@@ -67,7 +68,8 @@ def _part(stack: Recurrent, name: str) -> Part:
         "num_layers": 1,
         "batch_first": False,
         "bidirectional": False,
-        "dropout": 0.0,
+        "go_backwards": False,
+        "learned_state": False,
     }
     layer = type(stack).from_config({**stack.config(), **changes})
     names = {own: re.sub("_l0$", f"_{name}", own) for own in layer.parameters()}
@@ -78,20 +80,12 @@ def _part(stack: Recurrent, name: str) -> Part:
 def part_state(call: Call, index: int) -> Any:
     """Return the initial state of the part `index` of a stack: of layer k, direction d, k * D + d.
 
-    The arguments are those of the stack, as its `_batched` returns them.
+    The arguments are those of the stack, as its `_prepare` returns them.
     """
     own = slice(index, index + 1)
     if call.h0 is None or call.c0 is None:
         return None if call.h0 is None else call.h0[own]
     return call.h0[own], call.c0[own]
-
-
-def flip(x: NDArray[Any], lengths: NDArray[np.int64] | None) -> NDArray[Any]:
-    """Return x (T, B, ...) with the steps of each row, not its padding, in reverse order."""
-    if lengths is None:
-        return np.ascontiguousarray(x[::-1])
-    t = np.arange(len(x))[:, np.newaxis]
-    return x[np.where(t < lengths, lengths - 1 - t, t), np.arange(x.shape[1])]
 
 
 def check_same_output(y: RealArray, expected: ArrayLike) -> None:
