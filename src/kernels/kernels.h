@@ -139,7 +139,7 @@ struct CellOptions {
 
 // One step of a cell, forward. Gates are applied to z for the units of groups
 // [group_begin, group_end), of `hidden` in all. h: written. c (LSTM): c_{t-1} in, c_t out.
-// h_prev (GRU, IndRNN, zoneout): h_{t-1}. cache: written where not null, blocks of H (cell.h).
+// h_prev (GRU, IndRNN, zoneout): h_{t-1}; null where h is to be projected. cache: written where not null, blocks of H (cell.h).
 // z is overwritten where a second call needs it. reset_h (GRU, reset before): r * h_{t-1}, written
 // by forward_reset, which must come before the candidate's product and forward.
 // With options: attention (GRU), one value a row, or null; keep_h, keep_c instead of the options' own.
