@@ -100,12 +100,12 @@ void general_lstm_forward(const CellForward<Real>& s) {
   };
   const auto output = [&](Index row) {
     const CellOptions<Real>& o = *s.options;
-    const Real *const h_prev = s.h_prev[row], *const keep_h = row_of(s.keep_h, row);
+    const Real *const h_prev = row_of(s.h_prev, row), *const keep_h = row_of(s.keep_h, row);
     Real *const h_row = s.h[row], *const cache = s.cache ? s.cache[row] : nullptr;
     return [=, &o](auto at, const Real* z) {
       const Gate<Real> out(o, o.f, load(z + At::o * lanes));
       Vec<Real> h = out.y * activate(o.h, load(z));
-      if (o.zoneout) h = Zoneout<Real>(at, keep_h, o.keep_h).mix(at.get(h_prev), h);
+      if (o.zoneout && h_prev) h = Zoneout<Real>(at, keep_h, o.keep_h).mix(at.get(h_prev), h);
       at.set(h_row, h);
       if (cache) at.set(cache + At::o * H, out.z);
     };
