@@ -166,6 +166,24 @@ def test_sequential_model_with_a_loss_and_its_gradients_left_alone():
         assert norm == pytest.approx(np.linalg.norm(theirs.grad), rel=1e-9)
 
 
+def test_layers_that_take_lengths():
+    model = fastrnn.Sequential(
+        fastrnn.LSTM(WIDTH, H, dtype="float64", seed=1),
+        fastrnn.MeanPooling(),
+        fastrnn.Linear(H, 5, dtype="float64", seed=2),
+    )
+    x, lengths, dy = inputs(), [T, 2, 1], np.random.default_rng(3).standard_normal((B, 5))
+    (y, _), pullback = model.vjp(x, None, lengths)
+    pullback(dy)
+    flow = inspect.gradient_flow(model, x, dy, lengths=lengths)
+    for name, parameter in model.parameters().items():
+        norm = np.linalg.norm(parameter.grad)
+        assert flow.parameters[name] == pytest.approx(norm, rel=1e-9)
+    captured = inspect.capture(model, x, lengths=lengths)
+    assert captured.y.tobytes() == y.tobytes()
+    np.testing.assert_array_equal(captured.lengths, lengths)
+
+
 def test_batch_first_and_single_sequences_give_the_same():
     ids = np.random.default_rng(1).integers(0, 7, (T, B))
     lengths = [T, 1, 3]

@@ -275,6 +275,11 @@ def test_masks_and_resets(options, more):
         values = np.tanh(values) if gate == "c" else values
         assert np.array_equal(found.right, (values > 0.6).mean(axis=0))
 
+    model = fastrnn.Sequential(fastrnn.Dropout(), layer)
+    in_model = inspect.capture(model, x, mask=mask)
+    for gate, values in captured.layers["l1"].items():
+        assert np.array_equal(in_model.layers["1.l1"][gate], values)
+
     resets = np.zeros((T, B), bool)
     resets[2] = True
     turned = slice(None, None, -1) if more.get("go_backwards") else slice(None)
@@ -291,8 +296,6 @@ def test_arguments_that_a_model_does_not_take():
     lstm = make(fastrnn.LSTM, {})
     with pytest.raises(TypeError, match="unexpected keyword argument 'attention'"):
         inspect.capture(lstm, x, attention=x[:, :, 0])
-    with pytest.raises(TypeError, match="unexpected keyword argument 'mask'"):
-        inspect.capture(fastrnn.Sequential(lstm), x, mask=mask)
     with pytest.raises(ValueError, match=r"mask: expected the shape \(5, 3\)"):
         inspect.capture(lstm, x, mask=mask[1:])
     augru = make(fastrnn.AUGRU, {})

@@ -97,7 +97,7 @@ def capture(
     layers : iterable of str, optional
         Names of the layers to keep; all if None.
     mask, resets, attention
-        As of a call, of a model that takes them (a `Sequential` does not).
+        As of a call, of a model that takes them.
 
     Returns
     -------
@@ -128,7 +128,8 @@ def capture(
             rows = np.full(B, T) if call.lengths is None else call.lengths
             y = _run(prefix, layer, call, wanted, kept)
         else:
-            y = layer(y)
+            y = layer(y, lengths=lengths) if layer.uses_lengths else layer(y)
+            lengths = None if layer.pools_time else lengths
     check_same_output(y, result)
     return Capture(result, last, kept, rows, steps)
 

@@ -151,18 +151,20 @@ def gradient_flow(
     """
     walk = _Walk(_limit("clip_norm", clip_norm), _limit("clip_value", clip_value), {}, {}, {})
     y: Any = x
+    rest = lengths  # as a layer takes them: none behind one that pools the steps
     pullbacks = []
     found: tuple[Recurrent, Call] | None = None
     for prefix, layer, own in leaves(model, state):
         if isinstance(layer, AUGRU):
             raise ValueError("model: expected layers that take no attention, got AUGRU")
         if isinstance(layer, Recurrent):
-            found = layer, layer._batched(y, own, lengths)
+            found = layer, layer._batched(y, own, rest)
             y, pullback = _stack_vjp(prefix, *found, walk)
         elif isinstance(layer, Dropout):
             continue
         else:
-            y, pullback = _plain_vjp(prefix, layer, y, walk)
+            y, pullback = _plain_vjp(prefix, layer, y, rest, walk)
+            rest = None if layer.pools_time else rest
         pullbacks.append(pullback)
     if found is None:
         raise ValueError("model: expected a recurrent layer in it, got none")
@@ -194,11 +196,13 @@ def _norms(a: RealArray) -> Floats:
 Pullback = Callable[[Any], Any]
 
 
-def _plain_vjp(prefix: str, layer: Layer, x: Any, walk: _Walk) -> tuple[RealArray, Pullback]:
+def _plain_vjp(
+    prefix: str, layer: Layer, x: Any, lengths: ArrayLike | None, walk: _Walk
+) -> tuple[RealArray, Pullback]:
     layer = copy.deepcopy(layer)  # its gradients are ours
     for parameter in layer.parameters().values():
         parameter.grad, parameter.requires_grad = None, True
-    y, pullback = layer.vjp(x)
+    y, pullback = layer.vjp(x, lengths=lengths) if layer.uses_lengths else layer.vjp(x)
 
     def back(dy: RealArray) -> Any:
         dx = pullback(dy)
