@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ __all__ = [
 ]
 
 Activation = tuple[str, float, float]  # its name, alpha and beta
+Function = str | Sequence[Any]  # an activation as given: its name, or (name, alpha, beta)
 
 # With the defaults of ONNX's operators for alpha and beta, as far as a function has them.
 ACTIVATIONS: dict[str, tuple[float, ...]] = {
@@ -36,6 +38,8 @@ ACTIVATIONS: dict[str, tuple[float, ...]] = {
     "softplus": (),
 }
 ONNX_NAMES = {name.title().replace("_", ""): name for name in ACTIVATIONS}
+TANH = ("tanh", 0.0, 0.0)
+SIGMOID = ("sigmoid", 0.0, 0.0)
 IDENTITY = ("affine", 1.0, 0.0)
 PRELU = ("prelu", 0.0, 0.0)
 
@@ -67,6 +71,15 @@ def check_activation(name: str, value: Any, prelu: bool = False) -> Activation:
         numbers[i] = number
     alpha, beta = (*numbers, 0.0, 0.0)[:2]
     return full, alpha, beta
+
+
+def check_activations(value: Sequence[Function], names: tuple[str, ...]) -> list[Activation]:
+    """Return the argument `activations`, one for each of `names`."""
+    if isinstance(value, str) or not isinstance(value, Sequence) or len(value) != len(names):
+        raise ValueError(
+            f"activations: expected {len(names)}, of {', '.join(names)}, got {value!r}"
+        )
+    return [check_activation(f"activations ({n})", v) for n, v in zip(names, value, strict=True)]
 
 
 def as_config(activation: Activation) -> str | list[Any]:

@@ -13,8 +13,8 @@ from .. import _core
 from ..base import Layer, RealArray, check_number
 from ..recurrent import Recurrent
 from ..recurrent_arguments import Call
-from ..recurrent_base import LayerTape
 from ..recurrent_options import Activation
+from ..recurrent_passes import LayerTape
 from .parts import Leaf, check_same_output, leaves
 
 __all__ = ["GATES", "Capture", "Saturation", "capture", "saturation"]
