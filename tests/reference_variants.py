@@ -161,26 +161,31 @@ CELLS = {"RNN": rnn, "IndRNN": rnn, "LSTM": lstm, "GRU": gru, "AUGRU": gru}
 # --------------------------------------------------------------------------------- one direction
 
 
-def run_direction(cell, steps, first, fresh, real, borders, reverse):
+def run_direction(cell, steps, first, fresh, real, borders, reverse, backwards):
     """The outputs (T, B, P), c of all steps for an LSTM, and the last state.
 
     real (T, B): the steps that there are. borders (T, B): nothing is carried from t - 1 to t or
-    back; the state starts anew as `fresh`.
+    back; the state starts anew as `fresh`. Who goes from the last step to the first (reverse, or
+    backwards: all is turned around already) meets a border only with the next real step.
     """
     T, B = real.shape
     state, outputs, cells = first, [None] * T, [None] * T
-    anew = np.zeros(B, bool)  # for the reverse direction: what it meets next
+    anew = np.zeros(B, bool)  # for who meets borders late: what comes next
 
     def choose(condition, a, b):
         return tuple(np.where(condition[:, None], p, q) for p, q in zip(a, b, strict=True))
 
     for t in reversed(range(T)) if reverse else range(T):
-        state = choose(anew & real[t] if reverse else borders[t], fresh, state)
+        if backwards:
+            anew = anew | borders[t]
+        state = choose(anew & real[t] if reverse or backwards else borders[t], fresh, state)
         new = cell(steps[t], state)
         state = choose(real[t], new, state)
         outputs[t] = np.where(real[t][:, None], new[0], 0)
         cells[t] = np.where(real[t][:, None], new[-1], 0)
-        anew = (anew & ~real[t]) | borders[t]
+        anew = anew & ~real[t]
+        if reverse:
+            anew = anew | borders[t]
     return outputs, cells, state
 
 
@@ -291,6 +296,7 @@ def run(
                 real,
                 borders,
                 reverse=d == 1,
+                backwards=bool(config.get("go_backwards")),
             )
             for s, value in zip(last, end, strict=True):
                 s[k] = value
