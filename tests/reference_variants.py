@@ -97,6 +97,15 @@ def biases(w):
     return w.get("bias_ih", 0.0), w.get("bias_hh", 0.0)
 
 
+def normalized(x, gain):
+    """Ba et al. 2016, "Layer normalization", eq. 15 without the bias, PyTorch's epsilon; x as it is
+    without a gain."""
+    if gain is None:
+        return x
+    x = x - x.mean(axis=-1, keepdims=True)
+    return gain * x / np.sqrt((x * x).mean(axis=-1, keepdims=True) + 1e-5)
+
+
 def zoneout(keep, old, new):
     """Krueger et al. 2017, "Zoneout", eq. 2-3."""
     return keep * old + (1 - keep) * new
@@ -108,7 +117,8 @@ def rnn(config, w, step, state):
     b_ih, b_hh = biases(w)
     recurrent = w["weight_hh"]
     past = recurrent * h if recurrent.ndim == 1 else (step.mask * h) @ recurrent.T
-    a = step.x @ w["weight_ih"].T + b_ih + past + b_hh
+    now = normalized(step.x @ w["weight_ih"].T, w.get("gain_ih"))
+    a = now + b_ih + normalized(past, w.get("gain_hh")) + b_hh
     if config["nonlinearity"] == "prelu":
         a = bounded(a, config["clip"])
         new = np.where(a.real > 0, a, w["slope"] * a)
@@ -118,18 +128,21 @@ def rnn(config, w, step, state):
 
 
 def lstm(config, w, step, state):
-    """Gers & Schmidhuber 2000 (peepholes), Greff et al. 2017 (coupled), Sak et al. 2014 (W_hr)."""
+    """Gers & Schmidhuber 2000 (peepholes), Greff et al. 2017 (coupled), Sak et al. 2014 (W_hr),
+    Ba et al. 2016, eq. 20-22 (normalisation)."""
     h, c = state
     f_gate, f_g, f_c = config["activations"]
     clip, coupled = config["clip"], config["coupled"]
     b_ih, b_hh = biases(w)
-    a = step.x @ w["weight_ih"].T + b_ih + (step.mask * h) @ w["weight_hh"].T + b_hh
+    a = normalized(step.x @ w["weight_ih"].T, w.get("gain_ih")) + b_ih
+    a = a + normalized((step.mask * h) @ w["weight_hh"].T, w.get("gain_hh")) + b_hh
     a_i, *a_f, a_g, a_o = np.split(a, 3 if coupled else 4, axis=-1)
     p_i, *p_f, p_o = np.split(w["peephole"], 2 if coupled else 3) if "peephole" in w else (0, 0, 0)
     i = activate(f_gate, a_i + p_i * c, clip)
     f = 1 - i if coupled else activate(f_gate, a_f[0] + p_f[0] * c, clip)
     new_c = bounded(f * c + i * activate(f_g, a_g, clip), config["cell_clip"])
-    new_h = activate(f_gate, a_o + p_o * new_c, clip) * activate(f_c, new_c)
+    let_out = normalized(new_c, w.get("gain_c")) + w.get("bias_c", 0.0)
+    new_h = activate(f_gate, a_o + p_o * new_c, clip) * activate(f_c, let_out)
     if "weight_hr" in w:
         return new_h @ w["weight_hr"].T, zoneout(step.keep_c, c, new_c)
     return zoneout(step.keep_h, h, new_h), zoneout(step.keep_c, c, new_c)
@@ -142,16 +155,27 @@ def gru(config, w, step, state):
     f_gate, f_n = config["activations"]
     clip = config["clip"]
     b_ih, b_hh = biases(w)
-    x_r, x_z, x_n = np.split(step.x @ w["weight_ih"].T + b_ih, 3, axis=-1)
-    w_r, w_z, w_n = np.split(w["weight_hh"], 3)
-    b_r, b_z, b_n = np.split(b_hh, 3) if "bias_hh" in w else (0.0, 0.0, 0.0)
-    r = activate(f_gate, x_r + (step.mask * h) @ w_r.T + b_r, clip)
-    z = activate(f_gate, x_z + (step.mask * h) @ w_z.T + b_z, clip)
-    z = (1 - step.attention) * z
+    half = 2 * h.shape[-1]  # r and z are normalised as one, n apart
+
+    def normal(product, name, part):
+        gain = w.get(name)
+        return normalized(product, None if gain is None else gain[part])
+
+    gates, new = slice(half), slice(half, None)
+    x = step.x @ w["weight_ih"].T
+    x = np.concatenate([normal(x[:, part], "gain_ih", part) for part in (gates, new)], axis=-1)
+    x_r, x_z, x_n = np.split(x + b_ih, 3, axis=-1)
+    b_rz, b_n = (b_hh[gates], b_hh[new]) if "bias_hh" in w else (0.0, 0.0)
+    past = normal((step.mask * h) @ w["weight_hh"][gates].T, "gain_hh", gates) + b_rz
+    h_r, h_z = np.split(past, 2, axis=-1)
+    r = activate(f_gate, x_r + h_r, clip)
+    z = (1 - step.attention) * activate(f_gate, x_z + h_z, clip)
+    w_n = w["weight_hh"][new].T
     if config["reset_after"]:
-        n = activate(f_n, x_n + r * ((step.mask * h) @ w_n.T + b_n), clip)
+        n = x_n + r * (normal((step.mask * h) @ w_n, "gain_hh", new) + b_n)
     else:
-        n = activate(f_n, x_n + (r * step.mask * h) @ w_n.T + b_n, clip)
+        n = x_n + normal((r * step.mask * h) @ w_n, "gain_hh", new) + b_n
+    n = activate(f_n, n, clip)
     return (zoneout(step.keep_h, h, (1 - z) * n + z * h),)
 
 

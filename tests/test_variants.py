@@ -30,11 +30,11 @@ TOLERANCES = {"float32": 1e-5, "float64": 1e-12}
 
 
 def make_layer(kind, options, dtype="float64", input_size=4, hidden_size=5):
-    """A layer with weights everywhere: learned states and slopes too."""
+    """A layer with weights everywhere: learned states, slopes and gains too."""
     layer = make(kind, input_size, hidden_size, dtype=dtype, seed=1, **options)
     rng = np.random.default_rng(8)
     for name, parameter in layer.parameters().items():
-        if name in ("h_0", "c_0") or name.startswith("slope"):
+        if name.startswith(("h_0", "c_0", "slope", "gain", "bias_c")):
             parameter.data = rng.normal(size=parameter.shape)
     return layer
 

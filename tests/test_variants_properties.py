@@ -35,6 +35,8 @@ def layers(draw, kinds=("RNN", "IndRNN", "LSTM", "GRU", "AUGRU"), drops=True):
         options["activations"] = [draw(st.sampled_from(PLAIN_FUNCTIONS)) for _ in range(count)]
     if kind in ("GRU", "AUGRU"):
         options["reset_after"] = draw(flag)
+    if kind in ("RNN", "LSTM", "GRU"):
+        options["layer_norm"] = draw(flag)
     if kind == "LSTM":
         options |= {"peephole": draw(flag), "coupled": draw(flag), "cell_clip": draw(limits)}
         options["proj_size"] = draw(st.integers(0, hidden_size - 1))
@@ -56,7 +58,7 @@ def layers(draw, kinds=("RNN", "IndRNN", "LSTM", "GRU", "AUGRU"), drops=True):
     layer = make(kind, draw(st.integers(1, 4)), hidden_size, dtype="float64", seed=1, **options)
     rng = np.random.default_rng(7)
     for name, parameter in layer.parameters().items():
-        if name in ("h_0", "c_0"):
+        if name.startswith(("h_0", "c_0", "gain", "bias_c")):
             parameter.data = rng.normal(size=parameter.shape)
     return layer
 
