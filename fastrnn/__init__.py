@@ -2,29 +2,66 @@
 
 from __future__ import annotations
 
-from . import decoding, init, losses, optim
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from . import losses, optim
 from ._core import __version__, get_num_threads
 from ._core import config as config
 from .activations import ReLU, Sigmoid, Tanh
-from .attention import (
-    AdditiveAttention,
-    DotAttention,
-    GeneralAttention,
-    MultiHeadAttention,
-    SelfAttentivePooling,
-)
 from .base import Layer, Parameter
-from .cells import Cell
-from .gradcheck import check_gradients
 from .layers import Dropout, Embedding, Linear, Sequential, VariationalDropout
-from .loop import RecurrentLoop
 from .normalization import BatchNorm, LayerNorm
 from .pooling import LastStep, MaxPooling, MeanPooling
 from .recurrent import AUGRU, GRU, LSTM, RNN, IndRNN
-from .seq2seq import Bridge, EncoderDecoder, InputFeedingDecoder, LuongDecoder, PlainDecoder
 from .serialization import load, save
 from .threads import set_num_threads, show_config
 from .wrappers import Highway, Residual
+
+if TYPE_CHECKING:
+    from . import decoding, init
+    from .attention import (
+        AdditiveAttention,
+        DotAttention,
+        GeneralAttention,
+        MultiHeadAttention,
+        SelfAttentivePooling,
+    )
+    from .cells import Cell
+    from .gradcheck import check_gradients
+    from .loop import RecurrentLoop
+    from .seq2seq import Bridge, EncoderDecoder, InputFeedingDecoder, LuongDecoder, PlainDecoder
+
+# What not every program uses is imported at its first use: a short `import fastrnn`.
+_LATER = {
+    "decoding": ["decoding"],
+    "init": ["init"],
+    "attention": [
+        *("AdditiveAttention", "DotAttention", "GeneralAttention"),
+        *("MultiHeadAttention", "SelfAttentivePooling"),
+    ],
+    "cells": ["Cell"],
+    "gradcheck": ["check_gradients"],
+    "loop": ["RecurrentLoop"],
+    "seq2seq": [
+        *("Bridge", "EncoderDecoder", "InputFeedingDecoder", "LuongDecoder", "PlainDecoder"),
+    ],
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module_name, names in _LATER.items():
+        if name in names:
+            module = importlib.import_module(f".{module_name}", __name__)
+            value = module if name == module_name else getattr(module, name)
+            globals()[name] = value
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
 
 __all__ = [
     "AUGRU",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, overload
@@ -537,6 +538,8 @@ def _read_description(description: Any) -> tuple[type[Layer], dict[str, Any]]:
     if not isinstance(description, dict) or description.keys() != {"class", "config"}:
         raise ValueError("layer: expected an object with the entries class and config")
     name, config = description["class"], description["config"]
+    if isinstance(name, str) and name not in LAYER_CLASSES:
+        importlib.import_module(".seq2seq", __package__)  # brings attention and decoders in
     if not isinstance(name, str) or name not in LAYER_CLASSES:
         raise ValueError(f"layer: expected one of {', '.join(LAYER_CLASSES)}, got {name!r}")
     if not isinstance(config, dict):
