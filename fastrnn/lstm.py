@@ -61,7 +61,8 @@ class LSTM(Recurrent):
         gain (gain_ih, gain_hh) and its bias after that, and c_t in h_t (gain_c,
         bias_c) (Ba et al. 2016, eq. 20-25).
     clip : float, optional
-        Bound of what these functions take, as ONNX's clip.
+        Bound of what the functions of the gates and of g take, as ONNX's clip; c_t is bounded by
+        cell_clip alone.
     cell_clip : float, optional
         Bound of c_t (Sak et al. 2014).
     recurrent_dropout, weight_dropout : float, default 0.0

@@ -94,6 +94,7 @@ struct Variant {
   double clip, cell_clip, keep_h, keep_c;
   bool projects = false, peephole = false, slope = false;
   bool keep_rows = false, attention = false, recurrent_mask = false;
+  bool layer_norm = false;
 };
 
 struct Shape {
@@ -112,13 +113,19 @@ struct Direction {
   Direction(const Shape& s, Random& random, double scale) {
     const Index P = s.outputs();
     const Variant* v = s.variant;
+    const bool norm = v && v->layer_norm;
+    const Index gains = norm ? s.rows() : 0, of_c = norm && has_cell_state(s.kind) ? s.H : 0;
     const Index sizes[weight_count] = {s.rows() * s.I,
                                        s.kind == CellKind::indrnn ? s.H : s.rows() * P,
                                        s.rows(),
                                        s.rows(),
                                        v && v->projects ? P * s.H : 0,
                                        v && v->peephole ? s.rows() - s.H : 0,
-                                       v && v->slope ? s.H : 0};
+                                       v && v->slope ? s.H : 0,
+                                       gains,
+                                       gains,
+                                       of_c,
+                                       of_c};
     for (int i = 0; i < weight_count; ++i) weights[i] = random.operator()<Real>(sizes[i], scale);
   }
   template <class Pointer, class Self>
@@ -143,7 +150,9 @@ struct Direction {
                  nullptr,
                  v->keep_h != 0 || v->keep_c != 0 || v->keep_rows,
                  static_cast<Real>(v->keep_h),
-                 static_cast<Real>(v->keep_c)};
+                 static_cast<Real>(v->keep_c),
+                 {}};
+      options.norm.epsilon = Real(1e-5);
     }
     return Cell<Real>({s.kind, s.I, s.H, s.outputs(), pointers<const Real*>(*this),
                        s.variant ? &options : nullptr},
@@ -252,7 +261,8 @@ void run_layer(const Shape& s, Index checkpoint_every, Line& line) {
   line.add("d_c0", d_c0);
   if (!step.d_attention.empty()) line.add("d_attention", step.d_attention);
   const char* const names[weight_count] = {"d_weight_ih", "d_weight_hh", "d_bias_ih", "d_bias_hh",
-                                           "d_weight_hr", "d_peephole",  "d_slope"};
+                                           "d_weight_hr", "d_peephole",  "d_slope",   "d_gain_ih",
+                                           "d_gain_hh",   "d_gain_c",    "d_bias_c"};
   for (Index d = 0; d < s.D; ++d)
     for (int i = 0; i < weight_count; ++i)
       if (!gradients[d].weights[i].empty()) line.add(names[i], gradients[d].weights[i]);
@@ -315,7 +325,7 @@ void print_variants() {
   constexpr double none = std::numeric_limits<double>::infinity();
   const F s = F::sigmoid, t = F::tanh;
   const Variant variants[] = {
-      // clip, cell_clip, keep_h, keep_c, projects, peephole, slope, keep_rows, attention, mask
+      // clip, cell_clip, keep_h, keep_c, projects, peephole, slope, keep_rows, attention, mask, norm
       {"projection", K::lstm, s, t, t, none, none, 0, 0, 1, 0, 0, 0, 0, 0},
       {"projection, mask", K::lstm, s, t, t, none, none, 0, 0, 1, 0, 0, 0, 0, 1},
       {"peephole", K::lstm, s, t, t, none, none, 0, 0, 0, 1, 0, 0, 0, 0},
@@ -336,7 +346,12 @@ void print_variants() {
       {"leaky_relu", K::rnn, F::leaky_relu, t, t, none, none, 0, 0},
       {"thresholded_relu", K::rnn, F::thresholded_relu, t, t, none, none, 0, 0},
       {"sigmoid", K::rnn, s, t, t, none, none, 0.125, 0},
-      {"softplus", K::rnn, F::softplus, t, t, 3, none, 0, 0}};
+      {"softplus", K::rnn, F::softplus, t, t, 3, none, 0, 0},
+      {"norm", K::lstm, s, t, t, none, none, 0, 0, 0, 0, 0, 0, 0, 0, 1},
+      {"norm, all", K::lstm_coupled, s, t, F::softsign, 0.5, 0.3, 0, 0.5, 1, 1, 0, 1, 0, 1, 1},
+      {"norm, gru", K::gru, s, t, t, none, none, 0.5, 0, 0, 0, 0, 1, 1, 1, 1},
+      {"norm, before", K::gru_reset_before, s, t, t, 0.5, none, 0, 0, 0, 0, 0, 0, 0, 1, 1},
+      {"norm, rnn", K::rnn, F::relu, t, t, none, none, 0, 0, 0, 0, 0, 0, 0, 0, 1}};
   for (const Variant& v : variants) {
     const Index D = v.attention ? 1 : 2;
     const Shape shapes[] = {{v.kind, 5, 5, 7, 17, D, true, false, &v},
