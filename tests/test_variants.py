@@ -89,7 +89,7 @@ def test_every_variant(variant, call):
     kind, options = VARIANTS[variant]
     check(kind, options, **CALLS[call])
     check(kind, options, "float32", **CALLS[call])
-    if kind != "AUGRU":
+    if kind != "AUGRU" and call == "holes_and_resets":  # the slowest by far: all at once
         check(kind, options | NETWORKS["two_layers_both_ways"], **CALLS[call])
 
 
