@@ -30,7 +30,7 @@ test: $(VENV)/with-test
 	@$(bin)/cmake -DFASTRNN_BUILD_TESTS=ON $(BUILD) >/dev/null
 	@$(bin)/cmake --build $(BUILD)
 	@$(bin)/ctest --test-dir $(BUILD) --output-on-failure $(CTEST_FLAGS)
-	@$(bin)/python -m pytest $(PYTEST_FLAGS)
+	@$(bin)/python -m pytest -n 2 --dist worksteal $(PYTEST_FLAGS)
 
 lint: lint-python lint-types lint-cpp
 lint-python: $(VENV)/with-dev
