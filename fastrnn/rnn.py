@@ -151,8 +151,8 @@ class IndRNN(RNN):
 
     Each unit sees its own past alone: the parameter weight_hh_l0 is the vector u (H,), at first
     uniform over [0, 1]. Li et al. (2018), "Independently recurrent neural network (IndRNN)", eq. 2;
-    their f is relu. The arguments are those of `RNN`; recurrent_dropout is not among the uses of a
-    product that there is not.
+    their f is relu. The arguments are those of `RNN` but layer_norm and recurrent_dropout: there is
+    no product with the state.
     """
 
     def __init__(
@@ -167,7 +167,6 @@ class IndRNN(RNN):
         bidirectional: bool = False,
         *,
         clip: float | None = None,
-        recurrent_dropout: float = 0.0,
         weight_dropout: float = 0.0,
         zoneout: float = 0.0,
         merge_mode: str = "concat",
@@ -176,8 +175,6 @@ class IndRNN(RNN):
         dtype: DTypeLike = "float32",
         seed: Seed = None,
     ) -> None:
-        if recurrent_dropout != 0:
-            raise ValueError(f"recurrent_dropout: expected 0 for IndRNN, got {recurrent_dropout!r}")
         super().__init__(
             input_size,
             hidden_size,
@@ -188,7 +185,6 @@ class IndRNN(RNN):
             dropout,
             bidirectional,
             clip=clip,
-            recurrent_dropout=recurrent_dropout,
             weight_dropout=weight_dropout,
             zoneout=zoneout,
             merge_mode=merge_mode,
@@ -200,7 +196,10 @@ class IndRNN(RNN):
 
     def config(self) -> dict[str, Any]:
         """Return the constructor's arguments (without the seed)."""
-        return {name: value for name, value in super().config().items() if name != "layer_norm"}
+        config = super().config()
+        for name in ("layer_norm", "recurrent_dropout"):
+            del config[name]
+        return config
 
     def _initial(self, name: str, shape: tuple[int, ...]) -> RealArray:
         if name.startswith("weight_hh"):

@@ -39,7 +39,6 @@ OWN_OPTIONS = [
     ("RNN", "recurrent_dropout", 2, ValueError, "from 0.0 to 1.0, got 2"),
     ("LSTM", "recurrent_dropout", -0.5, ValueError, "from 0.0 to 1.0, got -0.5"),
     ("GRU", "recurrent_dropout", None, TypeError, "a number, got None"),
-    ("IndRNN", "recurrent_dropout", 0.5, ValueError, "0 for IndRNN, got 0.5"),
     ("RNN", "zoneout", (0.1, 0.2), ValueError, "a number, got (0.1, 0.2)"),
     ("GRU", "zoneout", [0.1, 0.2], ValueError, "a number, got [0.1, 0.2]"),
     ("LSTM", "zoneout", (0.1, 2), ValueError, "from 0.0 to 1.0, got 2"),

@@ -108,7 +108,7 @@ def test_any_layer_with_drops(data):
     assert_close(infer(layer, call), reference_outputs(layer, call), 1e-12)
     got, factors = train_and_draws(layer, call)
     check_finite(got)
-    by_segments = layer.config()["recurrent_dropout"] and call.resets is not None
+    by_segments = layer.recurrent_dropout and call.resets is not None
     if not by_segments and not layer.config()["dropout"]:
         want = reference_outputs(layer, call, factors)
         assert_close({name: got[name] for name in want}, want, 1e-12)
