@@ -1,4 +1,4 @@
-"""Sequences of different lengths as one array, and one long sequence as parallel streams.
+"""Sequences of different lengths as one array: padding, masks and packing.
 
 Names, arguments and layouts are those of ``torch.nn.utils.rnn``. Lengths of zero are legal.
 """
@@ -6,31 +6,28 @@ Names, arguments and layouts are those of ``torch.nn.utils.rnn``. Lengths of zer
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _ragged
-from .base import check_flag, check_number, check_size, integer_array
+from .. import _ragged
+from ..base import check_flag, check_size, integer_array
 
 __all__ = [
     "PackedSequence",
-    "Streams",
     "lengths_to_mask",
     "pack_padded_sequence",
     "pack_sequence",
     "pad_packed_sequence",
     "pad_sequence",
-    "split",
     "unpack_sequence",
     "unpad_sequence",
 ]
 
 Array = NDArray[Any]
 Integers = NDArray[np.int64]
-Text = TypeVar("Text", str, NDArray[Any])
 
 
 # --- padding --------------------------------------------------------------------------------------
@@ -241,78 +238,6 @@ def pack_sequence(sequences: Sequence[ArrayLike], enforce_sorted: bool = True) -
 def unpack_sequence(packed_sequences: PackedSequence) -> list[Array]:
     """Return the sequences of a packed batch as a list: the inverse of `pack_sequence`."""
     return unpad_sequence(*pad_packed_sequence(packed_sequences))
-
-
-# --- streams --------------------------------------------------------------------------------------
-
-
-def split(sequence: Text, fraction: float = 0.95) -> tuple[Text, Text]:
-    """Cut a text or an array in two: the first `fraction` of it to train on, the rest to validate.
-
-    The cut comes before element ``int(len(sequence) * fraction)``.
-    """
-    cut = int(len(sequence) * check_number("fraction", fraction, 0.0, 1.0))
-    return sequence[:cut], sequence[cut:]
-
-
-class Streams:
-    """One long sequence cut into equal contiguous pieces that run side by side.
-
-    Stream b is the b-th of `batch` pieces, and the target of each element is the one after it: what
-    truncated backpropagation through time reads window by window, carrying the state. What is left
-    over at the end is dropped. There is no randomness: the same sequence gives the same windows.
-
-    Parameters
-    ----------
-    ids : array_like of integers, (N,)
-    batch : int
-        Number of streams B.
-
-    Attributes
-    ----------
-    inputs, targets : ndarray of int64, (T, B)
-        C-contiguous, with T = (N - 1) // B; ``targets[t, b]`` follows ``inputs[t, b]`` in `ids`.
-
-    Raises
-    ------
-    ValueError
-        For `ids` of another rank or shorter than B + 1, or a `batch` below 1.
-    TypeError
-        For `ids` that are not integers.
-    """
-
-    def __init__(self, ids: ArrayLike, batch: int) -> None:
-        sequence = integer_array("ids", ids)
-        B = check_size("batch", batch)
-        if sequence.ndim != 1:
-            raise ValueError(f"ids: expected 1 dimension, got the shape {sequence.shape}")
-        T = (len(sequence) - 1) // B
-        if T < 1:
-            raise ValueError(f"ids: expected at least batch + 1 = {B + 1}, got {len(sequence)}")
-        self.inputs: Integers = np.ascontiguousarray(sequence[: T * B].reshape(B, T).T)
-        self.targets: Integers = np.ascontiguousarray(sequence[1 : T * B + 1].reshape(B, T).T)
-
-    def __len__(self) -> int:
-        """Return T, the length of each stream."""
-        return len(self.inputs)
-
-    @property
-    def batch(self) -> int:
-        """Number of streams B."""
-        return int(self.inputs.shape[1])
-
-    def windows(self, seq_len: int, partial: bool = False) -> Iterator[tuple[Integers, Integers]]:
-        """Yield the streams window by window: inputs and targets (seq_len, B), as views.
-
-        With `partial` the shorter window at the end comes too; without, it is left out.
-        """
-        step = check_size("seq_len", seq_len)
-        end = len(self) if partial else len(self) - step + 1
-        for t in range(0, end, step):
-            yield self.inputs[t : t + step], self.targets[t : t + step]
-
-    def __repr__(self) -> str:
-        return f"Streams(T={len(self)}, B={self.batch})"
 
 
 # --- shapes, checks and bytes ---------------------------------------------------------------------

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import losses, optim
-from .base import Layer, RealArray, check_size, integer_array, real_array
-from .data import Streams
-from .regroup import flag_array
+from .. import losses, optim
+from ..base import Layer, RealArray, check_size, integer_array, real_array
+from ..data import Streams
+from ..regroup import flag_array
 
 __all__ = ["evaluate", "reset_rows", "train_epoch", "train_windows", "window_vjp"]
 

@@ -1,0 +1,34 @@
+"""Sequences as batches: padding, packing and masks, parallel streams, and loaders.
+
+Names, arguments and layouts of padding and packing are those of ``torch.nn.utils.rnn``. Lengths of
+zero are legal.
+"""
+
+from .batches import Batch, Loader, StreamLoader
+from .padding import (
+    PackedSequence,
+    lengths_to_mask,
+    pack_padded_sequence,
+    pack_sequence,
+    pad_packed_sequence,
+    pad_sequence,
+    unpack_sequence,
+    unpad_sequence,
+)
+from .streams import Streams, split
+
+__all__ = [
+    "Batch",
+    "Loader",
+    "PackedSequence",
+    "StreamLoader",
+    "Streams",
+    "lengths_to_mask",
+    "pack_padded_sequence",
+    "pack_sequence",
+    "pad_packed_sequence",
+    "pad_sequence",
+    "split",
+    "unpack_sequence",
+    "unpad_sequence",
+]
