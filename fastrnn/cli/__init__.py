@@ -24,6 +24,7 @@ examples:
   fastrnn sample book --temperature 0.7    let it write
   fastrnn eval book other.txt              its loss on another text
   fastrnn inspect book book.txt            which cells follow quotes or lines
+  fastrnn export book --out book.onnx      for other programs
   fastrnn info book                        how it was made
   fastrnn bench --quick                    its speed beside other libraries
 
@@ -61,6 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> Parser:
     from .about import add_bench, add_info
+    from .export import add_export
     from .text import add_eval, add_inspect, add_sample
     from .train import add_train
 
@@ -75,6 +77,6 @@ def _parser() -> Parser:
     commands = parser.add_subparsers(
         dest="command", metavar="COMMAND", required=True, title="commands", prog="fastrnn"
     )
-    for add in (add_train, add_sample, add_eval, add_inspect, add_info, add_bench):
+    for add in (add_train, add_sample, add_eval, add_inspect, add_export, add_info, add_bench):
         add(commands)
     return parser
