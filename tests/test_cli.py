@@ -79,7 +79,7 @@ def test_train_reports_and_saves(capsys):
     assert report["parameters"] == loaded.model.num_parameters()
     assert loaded.metadata["validation_loss"] == report["validation_loss"]
     assert loaded.recipe == text.Recipe(hidden=6, layers=1, seq_len=8, batch=4, epochs=3)
-    assert os.listdir("a/b") == ["model.safetensors"]
+    assert sorted(os.listdir("a/b")) == ["config.toml", "model.safetensors"]
 
 
 def test_defaults_are_the_recipe(monkeypatch):

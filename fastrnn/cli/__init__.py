@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 
 from .. import __version__
 from .common import MODEL_FILE, CommandError, Parser
+from .config import set_defaults
 
 __all__ = ["MODEL_FILE", "main"]
 
@@ -38,8 +39,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="replace")
     name = "fastrnn"
     try:
-        arguments = _parser().parse_args(argv)
+        parser = _parser()
+        arguments = parser.parse_args(argv)
         name = f"fastrnn {arguments.command}"
+        if getattr(arguments, "config", None) is not None:
+            set_defaults(arguments.config, arguments.command, arguments.parser)
+            arguments = parser.parse_args(argv)
         run: Callable[[argparse.Namespace], int] = arguments.run
         status = run(arguments)
         sys.stdout.flush()

@@ -34,8 +34,7 @@ examples:
 
 onnx         a graph of ONNX's operators: token ids (T, B) and states in, logits
              (T, B, V) and states out; the characters are in its metadata
-safetensors  the weights under PyTorch's names, those of the recurrent layer after
-             "0.", of the linear one after "1.": for load_state_dict of
+safetensors  the weights by PyTorch's names, for load_state_dict of
              ModuleList([nn.LSTM(...), nn.Linear(...)]); characters as above
 npz          the same names for numpy.load, and "characters"
 """

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..progress import Progress
+from ..serialization import _write
 from .common import (
     MODEL_FILE,
     CommandError,
@@ -27,6 +28,7 @@ from .common import (
     require,
     set_threads,
 )
+from .config import CONFIG_FILE, add_config, effective
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = ["add_train"]
 
+CONFIG_NOTE = "# fastrnn train FILE --config config.toml trains this model again.\n"
 TRAIN_NOTES = """\
 examples:
   fastrnn train book.txt --out book
@@ -82,6 +85,7 @@ def add_train(commands: Commands) -> None:
     add("--seed", metavar="N", type=int, default=1, help="of weights and dropout (default: 1)")
     add("--time-limit", metavar="S", type=float, help="end training after S seconds")
     running = add_running(parser)
+    add_config(running, "train")
     running.add_argument(
         "--out", metavar="DIR", default="fastrnn-model", help="default: fastrnn-model"
     )
@@ -95,13 +99,18 @@ def _train(arguments: argparse.Namespace) -> int:
     limit = math.inf if arguments.time_limit is None else arguments.time_limit
     if not limit > 0:
         raise CommandError(f"--time-limit: expected a number above 0, got {limit}")
+    if arguments.print_config:
+        print(effective(arguments), end="")
+        return 0
     content = read_text(arguments.file)
     set_threads(arguments.threads)
     try:
         training = text.Training(content, recipe)
     except ValueError as error:
         raise CommandError(str(error).replace("text:", f"{arguments.file}:", 1)) from None
-    path = output_folder(arguments.out) / MODEL_FILE
+    folder = output_folder(arguments.out)
+    path = folder / MODEL_FILE
+    _write(folder / CONFIG_FILE, (CONFIG_NOTE + effective(arguments)).encode())
     facts = config()
     print(
         f"{arguments.file}: {len(content):,} characters, {len(training.vocabulary)} different\n"
