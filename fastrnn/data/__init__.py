@@ -15,14 +15,19 @@ from .padding import (
     unpack_sequence,
     unpad_sequence,
 )
+from .ragged import RaggedArray, write_ragged
+from .sequences import SequenceLoader, as_loader
 from .streams import Streams, split
 
 __all__ = [
     "Batch",
     "Loader",
     "PackedSequence",
+    "RaggedArray",
+    "SequenceLoader",
     "StreamLoader",
     "Streams",
+    "as_loader",
     "lengths_to_mask",
     "pack_padded_sequence",
     "pack_sequence",
@@ -31,4 +36,5 @@ __all__ = [
     "split",
     "unpack_sequence",
     "unpad_sequence",
+    "write_ragged",
 ]
