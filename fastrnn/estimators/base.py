@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,8 +13,10 @@ from .. import optim, serialization
 from ..base import check_flag, check_number, check_size
 from ..data import Loader
 from ..layers import Sequential
+from ..training.arguments import Loss
+from ..training.history import History
+from ..training.trainer import Trainer
 from ._sklearn import BaseEstimator, check_is_fitted, check_random_state
-from ._standin import Trainer
 from .network import CELLS, check_choice
 
 if TYPE_CHECKING:
@@ -28,14 +30,14 @@ OPTIMIZERS: dict[str, type[optim.Optimizer]] = {
     "rmsprop": optim.RMSprop,
     "sgd": optim.SGD,
 }
-Loss = str | Callable[..., Any]
 
 
 class NetworkEstimator(BaseEstimator):  # type: ignore[misc]
     """Base of the estimators: a network, trained by `fastrnn.Trainer`.
 
     A subclass has its parameters in its constructor, as scikit-learn asks for, all of those below
-    among them; and says by `_describe` and `_restore` what a file holds beside the network.
+    among them; says by `_loss` what it learns, and by `_describe` and `_restore` what a file holds
+    beside the network.
     """
 
     cell: str
@@ -55,8 +57,8 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]
     verbose: bool
 
     model_: Sequential
-    history_: list[dict[str, Any]]
-    n_iter_: int
+
+    _loss: str | Loss
 
     def _keep(self, arguments: dict[str, Any]) -> None:
         """Set what the constructor was given, unchanged, as scikit-learn wants it."""
@@ -80,37 +82,46 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]
     # --- training -----------------------------------------------------------------------------
 
     def _start(self, first: bool) -> None:
-        """Begin a training: at its `first` part, everything is drawn and counted anew."""
+        """Check the parameters; at the `first` part of a training, draw all anew from then on."""
         self._check_settings()
         if first:
             self._random = check_random_state(self.random_state)
-            self._optimizer: optim.Optimizer | None = None
-            self.history_ = []
 
     def _seed(self) -> int:
         """Return the next of the seeds that follow from `random_state`."""
         return int(self._random.randint(2**31 - 1))
 
-    def _train(self, data: Loader, validation: Loader | None, loss: Loss, epochs: int) -> None:
+    def _set_model(self, model: Sequential) -> None:
+        """Set the network, with a trainer that has not begun."""
+        self.model_ = model
+        optimizer = OPTIMIZERS[self.optimizer](
+            model.parameters(),
+            lr=self.lr,
+            weight_decay=self.weight_decay,  # type: ignore[call-arg]
+        )
+        self._trainer = Trainer(model, self._loss, optimizer, clip_norm=self.clip_norm)
+
+    def _train(self, data: Loader, validation: Loader | None, epochs: int) -> None:
         """Train the network; with a validation, until it is at its best there."""
-        if self._optimizer is None:
-            self._optimizer = OPTIMIZERS[self.optimizer](
-                self.model_.parameters(),
-                lr=self.lr,
-                weight_decay=self.weight_decay,  # type: ignore[call-arg]
-            )
-        trainer = Trainer(self.model_, loss, self._optimizer, clip_norm=self.clip_norm)
-        history = trainer.fit(
+        self._trainer.fit(
             data,
             validation=validation,
             epochs=epochs,
             patience=None if validation is None else self.patience,
-            restore_best=validation is not None,
             progress=bool(self.verbose),
         )
         self.model_.zero_grad()  # they would be pickled
-        self.history_ += history.epochs
-        self.n_iter_ = len(self.history_)
+
+    @property
+    def history_(self) -> History:
+        """What `fastrnn.Trainer.fit` says of each epoch: "loss", "validation_loss", ..."""
+        check_is_fitted(self)
+        return self._trainer.history
+
+    @property
+    def n_iter_(self) -> int:
+        """Number of epochs."""
+        return len(self.history_)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "model_")
@@ -140,7 +151,7 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]
         """
         check_is_fitted(self)
         names = {"estimator": type(self).__name__, "params": self.get_params(deep=False)}
-        metadata = {**names, "history": self.history_, **self._describe()}
+        metadata = {**names, "history": self.history_.records, **self._describe()}
         serialization.save(self.model_, path, json.loads(json.dumps(metadata, default=_plain)))
 
     @classmethod
@@ -170,8 +181,8 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]
         history = metadata["history"]
         if not isinstance(history, list) or not all(isinstance(epoch, dict) for epoch in history):
             raise ValueError("history: expected a list of objects")
-        self.history_, self.n_iter_ = history, len(history)
         self._restore(model, metadata)
+        self._trainer.history, self._trainer.epoch = History(history), len(history)
         return self
 
     def _describe(self) -> dict[str, Any]:

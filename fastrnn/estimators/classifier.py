@@ -160,11 +160,11 @@ class SequenceClassifier(ClassifierMixin, LabelEstimator):  # type: ignore[misc]
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Return the probability of each class, shape (N, C), in the order of `classes_`."""
-        return labels.softmax(self._pooled_outputs(X))
+        return labels.softmax(np.stack(self._outputs(X)))
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Return the most probable label of each sequence, shape (N,)."""
-        best = self._pooled_outputs(X).argmax(axis=1)
+        best = np.stack(self._outputs(X)).argmax(axis=1)
         chosen: NDArray[Any] = self.classes_[best]
         return chosen
 

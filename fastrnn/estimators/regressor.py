@@ -116,7 +116,7 @@ early_stopping, validation_fraction, patience, random_state, verbose
 
     def predict(self, X: Any) -> NDArray[np.float64]:
         """Return the targets of each sequence, shape (N,) or (N, n_outputs) as those of `fit`."""
-        outputs = self._pooled_outputs(X)
+        outputs = np.stack(self._outputs(X))
         targets: NDArray[np.float64] = self._target_scaler.undo(outputs)
         return targets[:, 0] if self._flat else targets
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..base import RealArray, check_flag, check_size
-from ..data import Batch
+from ..data import SequenceLoader
 from ._sklearn import check_consistent_length, check_is_fitted, train_test_split, validate_data
-from ._standin import SequenceLoader
-from .base import Loss, NetworkEstimator
+from .base import NetworkEstimator
 from .network import POOLINGS, build_network, check_choice, check_network
 from .sequences import Sequences, Standardizer, each, kind_of, read_sequences, split_windows, take
 
@@ -50,7 +49,7 @@ class SequenceEstimator(NetworkEstimator):
     bidirectional: bool
     standardize: bool
 
-    _loss: Loss = "cross_entropy"
+    _loss = "cross_entropy"
     _pooled = True
 
     def _check_settings(self) -> None:
@@ -137,7 +136,7 @@ class SequenceEstimator(NetworkEstimator):
         targets = self._targets(y, sequences, first, classes)
         if first:
             self._scaler = self._standardizer(sequences)
-            self.model_ = build_network(
+            network = build_network(
                 self.cell,
                 self.embedding_dim or self._step_size,
                 self.hidden_size,
@@ -149,13 +148,14 @@ class SequenceEstimator(NetworkEstimator):
                 pooling=pooling,
                 seed=self._seed(),
             )
+            self._set_model(network)
         inputs, validation = self._inputs(sequences), None
         rows = np.arange(len(inputs))
         if self.early_stopping and epochs is None:
             rows, kept = self._split(rows, targets.strata)
             validation = self._loader(take(inputs, kept), take(targets.values, kept))
         data = self._loader(take(inputs, rows), take(targets.values, rows), seed=self._seed())
-        self._train(data, validation, self._loss, self.max_epochs if epochs is None else epochs)
+        self._train(data, validation, self.max_epochs if epochs is None else epochs)
 
     def _split(
         self, rows: NDArray[np.int64], strata: NDArray[Any] | None
@@ -171,7 +171,12 @@ class SequenceEstimator(NetworkEstimator):
     def _loader(self, inputs: Sequences, targets: Any, seed: int | None = None) -> SequenceLoader:
         """Return a loader of the batches of training, shuffled if there is a seed."""
         return SequenceLoader(
-            inputs, targets, batch_size=self.batch_size, shuffle=seed is not None, seed=seed or 0
+            inputs,
+            targets,
+            batch_size=self.batch_size,
+            shuffle=seed is not None,
+            seed=seed or 0,
+            per_step=not self._pooled,
         )
 
     def _standardizer(self, sequences: Sequences) -> Standardizer:
@@ -184,29 +189,11 @@ class SequenceEstimator(NetworkEstimator):
 
     # --- what comes out -----------------------------------------------------------------------
 
-    def _run(self, X: Any) -> tuple[int, Iterator[tuple[Batch, RealArray]]]:
-        """Return the number of sequences, and an iterator over batches and the network's outputs.
-
-        What is wrong with X is raised at once.
-        """
+    def _outputs(self, X: Any) -> list[RealArray]:
+        """Return what the network gives for each sequence, (O,) or for each of its steps."""
         check_is_fitted(self)
-        sequences = self._read(X, first=False)
-        loader = SequenceLoader(self._inputs(sequences), batch_size=PREDICTION_BATCH)
-        batches = (
-            (batch, self.model_(batch.inputs, None, batch.lengths)[0]) for batch in loader.batches()
-        )
-        return len(sequences), batches
-
-    def _pooled_outputs(self, X: Any) -> RealArray:
-        """Return the network's outputs (N, O), in the order of X."""
-        count, batches = self._run(X)
-        outputs = None
-        for batch, y in batches:
-            if outputs is None:
-                outputs = np.empty((count, y.shape[-1]), y.dtype)
-            outputs[batch.indices] = y
-        assert outputs is not None  # no X is empty
-        return outputs
+        inputs = self._inputs(self._read(X, first=False))
+        return self._trainer.predict(SequenceLoader(inputs, batch_size=PREDICTION_BATCH))
 
     # --- files --------------------------------------------------------------------------------
 
@@ -233,7 +220,7 @@ class SequenceEstimator(NetworkEstimator):
             self._scaler = Standardizer.from_json(metadata["scaling"], self._step_size)
         size = self._restore_targets(metadata)
         ids = self._ids if self._kind == "tokens" else None
-        self.model_ = check_network(model, self._step_size, size, self._pooled, ids)
+        self._set_model(check_network(model, self._step_size, size, self._pooled, ids))
 
     def _restore_features(self, metadata: Mapping[str, Any]) -> None:
         self.n_features_in_ = self._step_size = check_size("features", metadata["features"])

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..base import RealArray
 from . import labels
 from .label_base import LabelEstimator
 from .sequence_base import Targets
@@ -111,27 +110,17 @@ validation_fraction, patience, random_state, verbose
 
     def predict_proba(self, X: Any) -> list[NDArray[np.float64]]:
         """Return the probability of each class at each step, a list of arrays (length, C)."""
-        return [labels.softmax(logits) for logits in self._step_outputs(X)]
+        return [labels.softmax(logits) for logits in self._outputs(X)]
 
     def predict(self, X: Any) -> list[NDArray[Any]]:
         """Return the most probable label of each step, a list of arrays (length,)."""
-        return [self.classes_[logits.argmax(axis=-1)] for logits in self._step_outputs(X)]
+        return [self.classes_[logits.argmax(axis=-1)] for logits in self._outputs(X)]
 
     def score(self, X: Any, y: Sequence[ArrayLike]) -> float:
         """Return the share of the steps, of all sequences together, whose label is right."""
         found = self.predict(X)
         given = _label_arrays(y, [len(array) for array in found])
         return float((np.concatenate(found) == np.concatenate(given)).mean())
-
-    def _step_outputs(self, X: Any) -> list[RealArray]:
-        """Return the network's outputs (length, C) of each sequence."""
-        count, batches = self._run(X)
-        outputs: list[Any] = [None] * count
-        for batch, y in batches:
-            for row, index in enumerate(batch.indices):
-                steps = len(y) if batch.lengths is None else batch.lengths[row]
-                outputs[index] = y[:steps, row]
-        return outputs
 
     def _targets(
         self, y: Any, sequences: Sequences, first: bool, classes: NDArray[Any] | None
