@@ -21,7 +21,7 @@ from ..normalization import LayerNorm
 from ..pooling import LastStep, MaxPooling, MeanPooling
 from ..recurrent import GRU, LSTM, RNN
 from ..recurrent_options import ACTIVATIONS, check_activation
-from ..serialization import _library_version, _write
+from ..serialization import _library_version, write_atomically
 
 __all__ = ["export_model"]
 
@@ -113,7 +113,7 @@ def export_model(
         value = CONVERTERS[type(layer)](graph, layer, name, value)
     proto = graph.finish(value, metadata or {})
     if path is not None:
-        _write(path, proto.SerializeToString())
+        write_atomically(path, proto.SerializeToString())
     return proto
 
 
