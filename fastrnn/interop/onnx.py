@@ -21,7 +21,7 @@ from ..normalization import LayerNorm
 from ..pooling import LastStep, MaxPooling, MeanPooling
 from ..recurrent import GRU, LSTM, RNN
 from ..recurrent_options import ACTIVATIONS, check_activation
-from ..serialization import _library_version, write_atomically
+from ..serialization import library_version, write_atomically
 
 __all__ = ["export_model"]
 
@@ -234,7 +234,7 @@ class _Graph:
             opset_imports=[helper.make_opsetid("", OPSET)],
             ir_version=IR_VERSION,
             producer_name="fastrnn",
-            producer_version=_library_version(),
+            producer_version=library_version(),
         )
         helper.set_model_props(model, dict(metadata))
         self.onnx.checker.check_model(model, full_check=True)
