@@ -54,9 +54,12 @@ class Loader:
     stateful : bool
         Whether a batch goes on where the one before it ended, so that the state of a recurrent
         model is carried from one to the next within an epoch.
+    batch_first : bool
+        Whether the inputs, and the targets of each step, are (B, T, ...) instead of (T, B, ...).
     """
 
     stateful: bool = False
+    batch_first: bool = False
 
     def __len__(self) -> int:
         """Return the number of batches of an epoch."""
