@@ -62,7 +62,9 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]
 
     def _keep(self, arguments: dict[str, Any]) -> None:
         """Set what the constructor was given, unchanged, as scikit-learn wants it."""
-        vars(self).update({k: v for k, v in arguments.items() if k not in ("self", "__class__")})
+        for name, value in arguments.items():
+            if name != "self":
+                setattr(self, name, value)
 
     def _check_settings(self) -> None:
         """Raise TypeError or ValueError, naming it, for a parameter that does not fit."""

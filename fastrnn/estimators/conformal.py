@@ -55,7 +55,7 @@ def conformal_widths(scores: Sequence[RealArray], level: float) -> RealArray:
 
 def scores_from_json(value: Any, horizon: int, size: int) -> list[RealArray]:
     """Return scores that were read from a file; ValueError if they do not fit."""
-    scores = [np.asarray(errors, np.float64).reshape(-1, size) for errors in value]
+    scores: list[RealArray] = [np.asarray(errors, np.float64).reshape(-1, size) for errors in value]
     if len(scores) not in (0, horizon) or any(not (errors >= 0).all() for errors in scores):
         raise ValueError(f"scores: expected absolute errors of {horizon} steps")
     return scores

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CharLanguageModel"]
 
+LEAST_WINDOWS = 20  # steps of the optimiser in an epoch, where a short text could have fewer
 SCORE_WINDOW = 1000  # characters at once, where nothing is kept for a pullback
 
 
@@ -42,8 +43,8 @@ class CharLanguageModel(NetworkEstimator):
     seq_len : int, default 50
         Characters that gradients go back through.
     batch_size : int, default 50
-        Streams that a text is cut into, read side by side; fewer if they were shorter than
-        `seq_len`.
+        Streams that a text is cut into, read side by side; fewer for a text so short that an epoch
+        would have less than 20 windows.
     lr : float, default 2e-3
     max_epochs : int, default 10
     clip_norm : float, optional, default 5.0
@@ -195,7 +196,7 @@ class CharLanguageModel(NetworkEstimator):
         """Return the windows of a text, in as many streams as it is long enough for."""
         if len(ids) < 2:
             raise ValueError(f"{name}: expected at least 2 characters, got {len(ids)}")
-        count = max(1, min(self.batch_size, (len(ids) - 1) // self.seq_len))
+        count = max(1, min(self.batch_size, len(ids) // (LEAST_WINDOWS * self.seq_len)))
         return StreamLoader(Streams(ids, count), self.seq_len, partial=True)
 
     def _describe(self) -> dict[str, Any]:

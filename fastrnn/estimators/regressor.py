@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..base import check_flag, check_size
+from ..base import RealArray, check_flag, check_size
 from ._sklearn import RegressorMixin, check_array, column_or_1d
 from .sequence_base import SequenceEstimator, Targets
 from .sequences import Sequences, Standardizer
@@ -114,10 +114,10 @@ early_stopping, validation_fraction, patience, random_state, verbose
         self._learn(X, y, first=not hasattr(self, "model_"), epochs=1)
         return self
 
-    def predict(self, X: Any) -> NDArray[np.float64]:
+    def predict(self, X: Any) -> RealArray:
         """Return the targets of each sequence, shape (N,) or (N, n_outputs) as those of `fit`."""
         outputs = np.stack(self._outputs(X))
-        targets: NDArray[np.float64] = self._target_scaler.undo(outputs)
+        targets = self._target_scaler.undo(outputs)
         return targets[:, 0] if self._flat else targets
 
     def _targets(

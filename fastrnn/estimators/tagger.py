@@ -49,11 +49,11 @@ validation_fraction, patience, random_state, verbose
     >>> import numpy as np
     >>> from fastrnn.estimators import SequenceTagger
     >>> rng = np.random.default_rng(0)
-    >>> X = [rng.normal(size=rng.integers(5, 12)) for _ in range(200)]
+    >>> X = [rng.normal(size=rng.integers(5, 12)) for _ in range(250)]
     >>> peaks = lambda x: [a < b > c for a, b, c in zip([9, *x], x, [*x[1:], 9])]
     >>> y = [["peak" if peak else "-" for peak in peaks(x)] for x in X]
-    >>> tagger = SequenceTagger(hidden_size=16, max_epochs=25, random_state=0)
-    >>> tagger.fit(X[:160], y[:160]).score(X[160:], y[160:]) > 0.9
+    >>> tagger = SequenceTagger(hidden_size=16, lr=1e-2, random_state=0)
+    >>> tagger.fit(X[:200], y[:200]).score(X[200:], y[200:]) > 0.9
     True
     """
 
