@@ -10,7 +10,7 @@ try:
     )
     from sklearn.metrics import r2_score  # type: ignore[import-untyped]
     from sklearn.model_selection import train_test_split  # type: ignore[import-untyped]
-    from sklearn.utils import check_random_state  # type: ignore[import-untyped]
+    from sklearn.utils import assert_all_finite, check_random_state  # type: ignore[import-untyped]
     from sklearn.utils.multiclass import (  # type: ignore[import-untyped]
         check_classification_targets,
     )
@@ -31,6 +31,7 @@ __all__ = [
     "BaseEstimator",
     "ClassifierMixin",
     "RegressorMixin",
+    "assert_all_finite",
     "check_array",
     "check_classification_targets",
     "check_consistent_length",

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import labels
-from ._sklearn import ClassifierMixin, check_classification_targets, column_or_1d
+from ._sklearn import ClassifierMixin, assert_all_finite, check_classification_targets, column_or_1d
 from .label_base import LabelEstimator
 from .sequence_base import Targets
 from .sequences import Sequences
@@ -172,6 +172,7 @@ class SequenceClassifier(ClassifierMixin, LabelEstimator):  # type: ignore[misc]
         self, y: Any, sequences: Sequences, first: bool, classes: NDArray[Any] | None
     ) -> Targets:
         array = column_or_1d(y, warn=True)
+        assert_all_finite(array, input_name="y")
         check_classification_targets(array)
         codes = self._codes(array, first, classes)
         return Targets(codes, len(self.classes_), strata=codes)

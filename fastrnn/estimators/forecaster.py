@@ -79,15 +79,15 @@ class TimeSeriesForecaster(ForecasterBase):
     --------
     >>> import numpy as np
     >>> from fastrnn.estimators import TimeSeriesForecaster
-    >>> t = np.arange(200)
-    >>> y = 10 + np.sin(t / 4) + 0.1 * np.random.default_rng(0).normal(size=200)
-    >>> forecaster = TimeSeriesForecaster(horizon=8, random_state=0).fit(y[:180])
+    >>> t = np.arange(300)
+    >>> y = 10 + np.sin(t / 4) + 0.1 * np.random.default_rng(0).normal(size=300)
+    >>> forecaster = TimeSeriesForecaster(horizon=8, random_state=0).fit(y[:240])
     >>> forecaster.predict(3).shape
     (3,)
     >>> lower, upper = forecaster.predict_interval(3, level=0.8)
     >>> bool((lower < upper).all())
     True
-    >>> forecaster.update(y[180:190]).score(y[190:]) > 0.8
+    >>> forecaster.update(y[240:260]).score(y[260:]) > 0.8
     True
     """
 
