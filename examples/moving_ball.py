@@ -1,4 +1,7 @@
-"""Many to many, in step: where a ball is moving, told at each frame of a film.
+"""Many to many, in step: where a ball is moving
+=============================================
+
+Told at each frame of a film::
 
     python examples/moving_ball.py
 
@@ -101,7 +104,38 @@ def accuracy(model, with_memory: bool, films_of_test) -> float:
     return float((logits.argmax(axis=-1) == directions)[mask].mean())
 
 
-def main(steps: int = 800) -> float:
+def plot(film, directions, answers) -> None:
+    """Draw frames with the way the ball came (green) and the answer (red where it differs)."""
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError:  # the picture is an extra
+        return
+    frames = range(1, min(len(film), 15))
+    figure, axes = plt.subplots(2, 7, figsize=(9, 3.2))
+    figure.suptitle("Where the ball goes: true (green, long) and named (white, or red if wrong)")
+    for panel, t in zip(axes.flat, frames, strict=False):
+        pixels = film[t].reshape(SIZE, SIZE)
+        panel.imshow(pixels, cmap="viridis", origin="lower")
+        y, x = np.unravel_index(pixels.argmax(), pixels.shape)
+        wrong = answers[t] != directions[t]
+        for direction, color, length in (
+            (directions[t], "limegreen", 6.0),
+            (answers[t], "red" if wrong else "white", 3.5),
+        ):
+            angle = direction * np.pi / 4
+            way = length * np.cos(angle), length * np.sin(angle)
+            panel.annotate(
+                "",
+                (x + way[0], y + way[1]),
+                (x, y),
+                arrowprops={"color": color, "width": 1, "headwidth": 6, "headlength": 6},
+            )
+        panel.set(title=f"frame {t}", xticks=[], yticks=[], xlim=(-0.5, SIZE - 0.5))
+        panel.set_ylim(-0.5, SIZE - 0.5)
+    plt.show()
+
+
+def main(steps: int = 800, draw: bool = False) -> float:
     """Train and return the share of the test frames whose direction is named."""
     test = films(200, 30, np.random.default_rng(6))
     model, without = make_model(), make_model()
@@ -110,14 +144,16 @@ def main(steps: int = 800) -> float:
 
     frames, directions, lengths = test
     film = frames[: lengths[0], 0]
-    logits, _ = model(film)
+    answers = model(film)[0].argmax(axis=-1)
     print("a test film:", *(f"{DIRECTIONS[i]:2}" for i in directions[1 : lengths[0], 0]))
-    print("its answers:", *(f"{DIRECTIONS[i]:2}" for i in logits.argmax(axis=-1)[1:]))
+    print("its answers:", *(f"{DIRECTIONS[i]:2}" for i in answers[1:]))
     right = accuracy(model, True, test)
     print(f"200 test films, frames named right {right:.1%}")
     print(f"without memory, each frame alone   {accuracy(without, False, test):.1%}")
+    if draw:
+        plot(film, directions[:, 0], answers)
     return right
 
 
 if __name__ == "__main__":
-    main()
+    main(draw=True)
