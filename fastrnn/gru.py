@@ -142,10 +142,13 @@ class AUGRU(GRU):
 
     Examples
     --------
-    >>> augru = fastrnn.AUGRU(16, 32)
-    >>> y, h = augru(x, attention)                       # x (T, B, 16), attention (T, B)
+    >>> augru = fastrnn.AUGRU(16, 32, seed=0)
+    >>> x, attention = np.ones((10, 4, 16), np.float32), np.full((10, 4), 0.5, np.float32)
+    >>> y, h = augru(x, attention)
+    >>> y.shape, h.shape
+    ((10, 4, 32), (1, 4, 32))
     >>> (y, h), pullback = augru.vjp(x, attention)
-    >>> dx, dattention, dh0 = pullback(dy)
+    >>> dx, dattention, dh0 = pullback(np.ones_like(y))
     """
 
     def __init__(

@@ -1,9 +1,9 @@
 """Initial weights, with the names of ``torch.nn.init``; each function fills a `Parameter` in place.
 
     >>> layer = fastrnn.LSTM(10, 20, seed=0)
-    >>> init.xavier_uniform_(layer.parameters()["weight_ih_l0"], seed=1)
-    >>> init.recurrent_orthogonal_(layer, seed=2)
-    >>> init.forget_bias_(layer, 1.0)
+    >>> weight = fastrnn.init.xavier_uniform_(layer.parameters()["weight_ih_l0"], seed=1)
+    >>> layer = fastrnn.init.recurrent_orthogonal_(layer, seed=2)
+    >>> layer = fastrnn.init.forget_bias_(layer, 1.0)
 
 Functions of one parameter return it. `seed` is an int or a ``numpy.random.Generator``; None draws
 another one each time. Values are drawn in float64 and rounded to the parameter's dtype.

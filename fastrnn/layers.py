@@ -340,10 +340,13 @@ class Sequential(Layer):
 
     Examples
     --------
-    >>> model = Sequential(LSTM(65, 128, num_layers=2), Linear(128, 65))
+    >>> model = fastrnn.Sequential(fastrnn.LSTM(8, 16, num_layers=2), fastrnn.Linear(16, 5))
+    >>> x = np.ones((7, 3, 8), np.float32)  # T 7, B 3
     >>> y, state = model(x)
+    >>> y.shape
+    (7, 3, 5)
     >>> (y, state), pullback = model.vjp(x, state)
-    >>> dx, dstate0 = pullback(dy)
+    >>> dx, dstate0 = pullback(np.ones_like(y))
     """
 
     def __init__(self, *layers: Layer) -> None:

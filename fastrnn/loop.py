@@ -67,10 +67,17 @@ class RecurrentLoop(RecurrentArguments):
 
     Examples
     --------
-    >>> layer = fastrnn.RecurrentLoop([MyCell(8, 16), MyCell(16, 16)])
-    >>> y, state = layer(x)                              # x (T, B, 8), state (2, B, 16)
-    >>> (y, state), pullback = layer.vjp(x, mask=mask)
-    >>> dx, dstate0 = pullback(dy)
+    >>> class Leaky(fastrnn.Cell):  # h' = (h + x_t) / 2
+    ...     def vjp(self, x_t, state):
+    ...         h = (state[0] + x_t) / 2
+    ...         return (h, (h,)), lambda dy, dstate: ((dy + dstate[0]) / 2, ((dy + dstate[0]) / 2,))
+    >>> layer = fastrnn.RecurrentLoop([Leaky(8, 8), Leaky(8, 8)])
+    >>> x = np.ones((5, 3, 8), np.float32)  # T 5, B 3
+    >>> y, state = layer(x)
+    >>> y.shape, state.shape
+    ((5, 3, 8), (2, 3, 8))
+    >>> (y, state), pullback = layer.vjp(x, mask=np.ones((5, 3), bool))
+    >>> dx, dstate0 = pullback(np.ones_like(y))
     """
 
     recurrent = True

@@ -77,10 +77,15 @@ class LSTM(Recurrent):
 
     Examples
     --------
-    >>> lstm = fastrnn.LSTM(128, 256, num_layers=2, seed=0)
-    >>> y, (h, c) = lstm(x)                                # x (T, B, 128)
+    >>> lstm = fastrnn.LSTM(16, 32, num_layers=2, seed=0)
+    >>> x = np.ones((10, 4, 16), np.float32)  # T 10, B 4
+    >>> y, (h, c) = lstm(x)
+    >>> y.shape, h.shape
+    ((10, 4, 32), (2, 4, 32))
     >>> (y, (h, c)), pullback = lstm.vjp(x)
-    >>> dx, (dh0, dc0) = pullback(dy)
+    >>> dx, (dh0, dc0) = pullback(np.ones_like(y))
+    >>> lstm.parameters()["weight_hh_l1"].grad.shape
+    (128, 32)
     """
 
     _gates = 4

@@ -158,7 +158,14 @@ class LinearWarmup(Schedule):
 
     Examples
     --------
-    >>> schedule = LinearWarmup(adam, 100, after=CosineAnnealingLR(adam, 900))
+    >>> adam = fastrnn.optim.Adam(fastrnn.Linear(3, 2), lr=0.1)
+    >>> schedule = LinearWarmup(adam, 4, after=CosineAnnealingLR(adam, 10))
+    >>> rates = [adam.lr]
+    >>> for _ in range(5):
+    ...     schedule.step()
+    ...     rates.append(adam.lr)
+    >>> np.array(rates)
+    array([0.0333, 0.05  , 0.0667, 0.0833, 0.1   , 0.0976])
     """
 
     def __init__(

@@ -129,10 +129,15 @@ class EncoderDecoder(Composite):
 
     Examples
     --------
-    >>> encoder, rnn = LSTM(32, 64, bidirectional=True), LSTM(32, 128)
-    >>> model = EncoderDecoder(
-    ...     encoder, LuongDecoder(rnn, GeneralAttention(128, 128)), Linear(128, 13),
-    ...     Embedding(40, 32), Embedding(13, 32))
+    >>> model = fastrnn.EncoderDecoder(
+    ...     fastrnn.LSTM(32, 64, bidirectional=True),
+    ...     fastrnn.LuongDecoder(fastrnn.LSTM(32, 128), fastrnn.GeneralAttention(128, 128)),
+    ...     fastrnn.Linear(128, 13),
+    ...     fastrnn.Embedding(40, 32),
+    ...     fastrnn.Embedding(13, 32),
+    ... )
+    >>> source, lengths = np.ones((9, 4), int), [9, 5, 7, 9]
+    >>> target, target_lengths = np.ones((6, 4), int), [6, 6, 4, 5]
     >>> loss, pullback = model.loss_vjp(source, target, lengths, target_lengths)
     >>> pullback()
 
@@ -140,8 +145,10 @@ class EncoderDecoder(Composite):
     the memory's, batch first, the recurrent stack's (L, B, H), and a fed vector (B, O).
 
     >>> state = model.start(source, lengths)
-    >>> logits, state = model.step(tokens, state)          # (B,) to (B, V)
-    >>> state = model.select(state, [0, 0, 2])             # rows of the batch, in this order
+    >>> logits, state = model.step(target[0], state)  # (B,) to (B, V)
+    >>> logits.shape
+    (4, 13)
+    >>> state = model.select(state, [0, 0, 2])  # rows of the batch, in this order
     """
 
     _given = ("encoder", "decoder", "output", "source_embedding", "target_embedding", "bridge")

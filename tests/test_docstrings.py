@@ -3,14 +3,8 @@
 import ast
 import importlib
 import inspect
-import pkgutil
 import re
 import textwrap
-import typing
-
-import pytest
-
-import fastrnn
 
 # What users import from. All other modules are the inside of these.
 PUBLIC = [

@@ -2,7 +2,6 @@
 
 import doctest
 import importlib
-import pkgutil
 import re
 from pathlib import Path
 
@@ -12,18 +11,15 @@ import pytest
 import fastrnn
 
 ROOT = Path(__file__).parent.parent
-# Those of other libraries are not imported without need, and a program is none.
-OTHERS = re.compile(r"fastrnn\.(bench\.(peers|worker)|_|.*__main__)")
-MODULES = sorted(
-    module.name
-    for module in pkgutil.walk_packages(fastrnn.__path__, "fastrnn.")
-    if not OTHERS.match(module.name)
-)
-PAGES = sorted(
-    page
-    for page in [ROOT / "README.md", *(ROOT / "docs").glob("**/*.md")]
-    if re.search(r"^>>> ", page.read_text(encoding="utf-8"), re.M)
-)
+PACKAGE = Path(fastrnn.__file__).parent
+
+
+def has_examples(path):
+    return re.search(r"^ *>>> ", path.read_text(encoding="utf-8"), re.M)
+
+
+MODULES = [path for path in sorted(PACKAGE.glob("**/*.py")) if has_examples(path)]
+PAGES = [path for path in sorted((ROOT / "docs").glob("**/*.md")) if has_examples(path)]
 
 
 class FencedParser(doctest.DocTestParser):
@@ -52,15 +48,16 @@ def fixed(tmp_path, monkeypatch):
         yield
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_docstrings(name):
-    module = importlib.import_module(name)
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_docstrings(path):
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    module = importlib.import_module(".".join(parts).removesuffix(".__init__"))
     for test in doctest.DocTestFinder(exclude_empty=True).find(module):
         test.globs.update(np=np, fastrnn=fastrnn)
         run(test)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_pages(page):
-    text = page.read_text(encoding="utf-8")
-    run(FencedParser().get_doctest(text, {}, page.name, str(page), 0))
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_pages(path):
+    text = path.read_text(encoding="utf-8")
+    run(FencedParser().get_doctest(text, {}, path.name, str(path), 0))
