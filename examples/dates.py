@@ -125,13 +125,12 @@ def plot(model, day, text):
     except ImportError:  # the picture is an extra
         return
     source = np.array([SOURCE.index(c) + 1 for c in text])[:, None]
-    written = str(day) + "$"
     inputs = np.array([TARGET.index(c) for c in f"^{day}"])[:, None]
     _, weights = model(source, inputs)  # (T, 1, T_s)
     _, axes = plt.subplots(figsize=(9, 3.4))
     axes.imshow(weights[:, 0], cmap="Blues", aspect="auto", vmin=0, vmax=1)
     axes.set_xticks(range(len(text)), text, family="monospace")
-    axes.set_yticks(range(len(written)), written.replace("$", "end"[:1]), family="monospace")
+    axes.set_yticks(range(len(inputs)), [*str(day), "end"], family="monospace")
     axes.set(xlabel="read", ylabel="written", title="Where the decoder looks for each character")
     plt.show()
 

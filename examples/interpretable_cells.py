@@ -64,25 +64,23 @@ def search(model, vocabulary, content: str) -> dict[str, tuple[inspect.CellScore
     return best
 
 
-def plot(shown: str, values, labels) -> None:
-    """Draw the text, line by line, on the colours of each cell's activations."""
+def plot(shown: str, column, label: str) -> None:
+    """Draw the text, line by line, on the colours of a cell's activations."""
     try:
         import matplotlib.pyplot as plt
     except ImportError:  # the picture is an extra
         return
-    lines = shown.split("\n")[:8]
-    widest = max(map(len, lines))
-    _, axes = plt.subplots(len(labels), 1, figsize=(9, 2.2 * len(labels)))
-    for panel, label, column in zip(axes, labels, values.T, strict=True):
-        colors, start = np.full((len(lines), widest), np.nan), 0
-        for row, line in enumerate(lines):
-            colors[row, : len(line)] = column[start : start + len(line)]
-            start += len(line) + 1
-            for place, character in enumerate(line):
-                panel.text(place, row, character, ha="center", va="center", family="monospace")
-        panel.imshow(colors, cmap="RdBu_r", vmin=-1.6, vmax=1.6, aspect="auto")
-        panel.set_title(label, loc="left")
-        panel.axis("off")
+    lines = shown.split("\n")[:12]
+    colors, start = np.full((len(lines), max(map(len, lines))), np.nan), 0
+    _, axes = plt.subplots(figsize=(9, 3.6))
+    for row, line in enumerate(lines):
+        colors[row, : len(line)] = column[start : start + len(line)]
+        start += len(line) + 1
+        for place, character in enumerate(line):
+            axes.text(place, row, character, ha="center", va="center", family="monospace")
+    axes.imshow(colors, cmap="RdBu_r", vmin=-1.6, vmax=1.6, aspect="auto")
+    axes.set_title(label, loc="left")
+    axes.axis("off")
     plt.show()
 
 
@@ -118,7 +116,7 @@ def main(
         Path(out).write_text(page, encoding="utf-8")
         print(f"Wrote {out}.")
     if draw:
-        plot(shown, values, labels)
+        plot(shown, values[:, -1], labels[-1])
     print("Best cell on text that neither training nor the search has seen:")
     for name in PROPERTIES:
         (new, cell), (old, _) = after[name], before[name]

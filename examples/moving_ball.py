@@ -104,34 +104,30 @@ def accuracy(model, with_memory: bool, films_of_test) -> float:
     return float((logits.argmax(axis=-1) == directions)[mask].mean())
 
 
-def plot(film, directions, answers) -> None:
-    """Draw frames with the way the ball came (green) and the answer (red where it differs)."""
+def plot(model, films_of_test) -> None:
+    """Draw a film with the way the ball came (green) and the answer (red where it differs)."""
     try:
         import matplotlib.pyplot as plt
     except ImportError:  # the picture is an extra
         return
-    frames = range(1, min(len(film), 15))
+    frames, directions, _ = films_of_test
+    shown = max(range(frames.shape[1]), key=lambda film: len(set(directions[1:15, film])))
+    film, directions = frames[:15, shown], directions[:15, shown]
+    answers = model(film)[0].argmax(axis=-1)
     figure, axes = plt.subplots(2, 7, figsize=(9, 3.2))
     figure.suptitle("Where the ball goes: true (green, long) and named (white, or red if wrong)")
-    for panel, t in zip(axes.flat, frames, strict=False):
+    for t, panel in enumerate(axes.flat, 1):
         pixels = film[t].reshape(SIZE, SIZE)
-        panel.imshow(pixels, cmap="viridis", origin="lower")
         y, x = np.unravel_index(pixels.argmax(), pixels.shape)
-        wrong = answers[t] != directions[t]
-        for direction, color, length in (
-            (directions[t], "limegreen", 6.0),
-            (answers[t], "red" if wrong else "white", 3.5),
-        ):
-            angle = direction * np.pi / 4
-            way = length * np.cos(angle), length * np.sin(angle)
+        panel.imshow(pixels, cmap="viridis", origin="lower")
+        named = "white" if answers[t] == directions[t] else "red"
+        for direction, color, length in ((directions[t], "limegreen", 5), (answers[t], named, 3)):
+            way = np.array([np.cos(direction * np.pi / 4), np.sin(direction * np.pi / 4)])
+            arrow = {"color": color, "width": 1, "headwidth": 6, "headlength": 6}
             panel.annotate(
-                "",
-                (x + way[0], y + way[1]),
-                (x, y),
-                arrowprops={"color": color, "width": 1, "headwidth": 6, "headlength": 6},
+                "", (x, y) + length * way, (x, y), arrowprops=arrow, annotation_clip=False
             )
-        panel.set(title=f"frame {t}", xticks=[], yticks=[], xlim=(-0.5, SIZE - 0.5))
-        panel.set_ylim(-0.5, SIZE - 0.5)
+        panel.set(title=f"frame {t}", xticks=[], yticks=[])
     plt.show()
 
 
@@ -144,14 +140,14 @@ def main(steps: int = 800, draw: bool = False) -> float:
 
     frames, directions, lengths = test
     film = frames[: lengths[0], 0]
-    answers = model(film)[0].argmax(axis=-1)
+    logits, _ = model(film)
     print("a test film:", *(f"{DIRECTIONS[i]:2}" for i in directions[1 : lengths[0], 0]))
-    print("its answers:", *(f"{DIRECTIONS[i]:2}" for i in answers[1:]))
+    print("its answers:", *(f"{DIRECTIONS[i]:2}" for i in logits.argmax(axis=-1)[1:]))
     right = accuracy(model, True, test)
     print(f"200 test films, frames named right {right:.1%}")
     print(f"without memory, each frame alone   {accuracy(without, False, test):.1%}")
     if draw:
-        plot(film, directions[:, 0], answers)
+        plot(model, test)
     return right
 
 
