@@ -19,7 +19,7 @@ from .threads import set_num_threads, show_config
 from .wrappers import Highway, Residual
 
 if TYPE_CHECKING:
-    from . import decoding, init
+    from . import data, decoding, init, metrics
     from .attention import (
         AdditiveAttention,
         DotAttention,
@@ -31,9 +31,11 @@ if TYPE_CHECKING:
     from .gradcheck import check_gradients
     from .loop import RecurrentLoop
     from .seq2seq import Bridge, EncoderDecoder, InputFeedingDecoder, LuongDecoder, PlainDecoder
+    from .training import Trainer
 
 # What not every program uses is imported at its first use: a short `import fastrnn`.
 _LATER = {
+    "data": ["data"],
     "decoding": ["decoding"],
     "init": ["init"],
     "attention": [
@@ -43,9 +45,11 @@ _LATER = {
     "cells": ["Cell"],
     "gradcheck": ["check_gradients"],
     "loop": ["RecurrentLoop"],
+    "metrics": ["metrics"],
     "seq2seq": [
         *("Bridge", "EncoderDecoder", "InputFeedingDecoder", "LuongDecoder", "PlainDecoder"),
     ],
+    "training": ["Trainer"],
 }
 
 
@@ -97,15 +101,18 @@ __all__ = [
     "Sequential",
     "Sigmoid",
     "Tanh",
+    "Trainer",
     "VariationalDropout",
     "__version__",
     "check_gradients",
     "config",
+    "data",
     "decoding",
     "get_num_threads",
     "init",
     "load",
     "losses",
+    "metrics",
     "optim",
     "save",
     "set_num_threads",

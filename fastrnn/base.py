@@ -268,7 +268,9 @@ class Layer:
     no steps any more.
 
     A subclass fills ``self._parameters`` in its constructor and defines `__call__`, `vjp`,
-    `config` and `parameter_shapes`.
+    `config` and `parameter_shapes`, and `children` if it is made of other layers. What it draws at
+    random in training comes from ``self._rng``, if anything does: training that goes on after an
+    interruption sets its state.
     """
 
     recurrent: bool = False
@@ -308,9 +310,24 @@ class Layer:
         """
         raise NotImplementedError(f"{cls.__name__} does not define parameter_shapes")
 
+    def children(self) -> dict[str, Layer]:
+        """Return the layers that this one is made of, by name."""
+        return {}
+
     def parameters(self) -> dict[str, Parameter]:
-        """Return the parameters by name; those of nested layers are prefixed "0.", "1.", ..."""
-        return dict(self._parameters)
+        """Return the parameters by name, the own first; those of a child are prefixed: "0.bias"."""
+        found = dict(self._parameters)
+        for child, layer in self.children().items():
+            found |= {f"{child}.{name}": each for name, each in layer.parameters().items()}
+        return found
+
+    def generators(self) -> dict[str, np.random.Generator]:
+        """Return the random generators of dropout and the like, named as `parameters` are."""
+        own = getattr(self, "_rng", None)
+        found = {} if own is None else {"rng": own}
+        for child, layer in self.children().items():
+            found |= {f"{child}.{name}": each for name, each in layer.generators().items()}
+        return found
 
     def num_parameters(self) -> int:
         """Return the number of weights; a parameter that is used twice counts once."""

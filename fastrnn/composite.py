@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .base import Layer, Parameter
+from .base import Layer
 from .layers import Linear, Seed, build_layer, describe_layer, described_shapes
 
 if TYPE_CHECKING:
@@ -59,13 +59,9 @@ class Composite(Layer):
                 raise TypeError(f"{name}: expected {wanted} as {first} has, got {dtype}")
             self._parts[name] = part
 
-    def parameters(self) -> dict[str, Parameter]:
-        """Return the parameters by name; those of the parts are prefixed: "output.weight"."""
-        found = dict(self._parameters)
-        for part_name, part in self._parts.items():
-            for name, parameter in part.parameters().items():
-                found[f"{part_name}.{name}"] = parameter
-        return found
+    def children(self) -> dict[str, Layer]:
+        """Return the parts by name."""
+        return dict(self._parts)
 
     def config(self) -> dict[str, Any]:
         """Return the constructor's arguments (without the seed); parts as class and config."""

@@ -377,13 +377,9 @@ class Sequential(Layer):
     def __iter__(self) -> Iterator[Layer]:
         return iter(self._layers)
 
-    def parameters(self) -> dict[str, Parameter]:
-        """Return the parameters of all layers, prefixed with the position: "0.", "1.", ..."""
-        return {
-            f"{index}.{name}": parameter
-            for index, layer in enumerate(self._layers)
-            for name, parameter in layer.parameters().items()
-        }
+    def children(self) -> dict[str, Layer]:
+        """Return the layers by position: "0", "1", ..."""
+        return {str(index): layer for index, layer in enumerate(self._layers)}
 
     def config(self) -> dict[str, Any]:
         """Return {"layers": [...]} with class and configuration of each."""

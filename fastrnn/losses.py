@@ -20,6 +20,8 @@ from .base import (
 
 __all__ = ["cross_entropy", "ctc_loss", "mse"]
 
+IGNORE_INDEX = -100  # a target that does not count, as in PyTorch
+
 Reduction = Literal["mean", "sum", "none"]
 
 
@@ -60,7 +62,7 @@ def cross_entropy(
     targets: ArrayLike,
     *,
     mask: ArrayLike | None = None,
-    ignore_index: int = -100,
+    ignore_index: int = IGNORE_INDEX,
     reduction: Reduction = "mean",
 ) -> tuple[float | RealArray, RealArray]:
     """Negative log-likelihood of the targets under softmax(logits), in nats, and its gradient.

@@ -193,6 +193,9 @@ class LinearWarmup(Schedule):
         return end * (self.start_factor + (1.0 - self.start_factor) * share)
 
 
+_PLATEAU_STATE = ("best", "num_bad_epochs", "cooldown_counter")
+
+
 class ReduceLROnPlateau:
     """Multiply the learning rate by `factor` when a metric has not improved for a while.
 
@@ -263,6 +266,20 @@ class ReduceLROnPlateau:
                 self.optimizer.lr = lr
             self.cooldown_counter = self.cooldown
             self.num_bad_epochs = 0
+
+    def state_dict(self) -> dict[str, float]:
+        """Return the numbers that change with the steps."""
+        return {name: getattr(self, name) for name in _PLATEAU_STATE}
+
+    def load_state_dict(self, state_dict: Mapping[str, float]) -> None:
+        """Restore what `state_dict` returned; the learning rate is the optimiser's own state."""
+        if state_dict.keys() != set(_PLATEAU_STATE):
+            raise ValueError(
+                f"state_dict: expected the entries {', '.join(_PLATEAU_STATE)}, "
+                f"got {', '.join(map(str, state_dict))}"
+            )
+        for name, value in state_dict.items():
+            setattr(self, name, np.asarray(value).item())
 
     def _is_better(self, metric: float) -> bool:
         sign = -1.0 if self.mode == "min" else 1.0

@@ -72,7 +72,7 @@ def save(layer: Layer, path: Path, metadata: Mapping[str, Any] | None = None) ->
     if len({id(parameter) for parameter in parameters.values()}) < len(parameters):
         raise ValueError("layer: expected each parameter once, got one under several names")
     arrays = {name: parameter._array for name, parameter in parameters.items()}
-    _write(path, _safetensors().numpy.save(arrays, {"fastrnn": text}))
+    write_atomically(path, safetensors_modules().numpy.save(arrays, {"fastrnn": text}))
 
 
 def load(path: Path) -> Layer:
@@ -96,7 +96,7 @@ def load(path: Path) -> Layer:
     ImportError
         If the package safetensors is missing.
     """
-    with _open(path) as file, _named_errors(path):
+    with open_safetensors(path) as file, _named_errors(path):
         model = _read_description(file)["model"]
         names = set(file.keys())
         dtypes = {}
@@ -121,7 +121,7 @@ def load(path: Path) -> Layer:
 
 def load_metadata(path: Path) -> dict[str, Any]:
     """Read the metadata that were given to `save`; errors as `load`."""
-    with _open(path) as file, _named_errors(path):
+    with open_safetensors(path) as file, _named_errors(path):
         metadata: dict[str, Any] = _read_description(file)["metadata"]
         return metadata
 
@@ -135,7 +135,8 @@ def _library_version() -> str:
         return "unknown"
 
 
-def _safetensors() -> Any:
+def safetensors_modules() -> Any:
+    """Return the package safetensors; ImportError says how to install it."""
     try:
         import safetensors
         import safetensors.numpy
@@ -147,9 +148,9 @@ def _safetensors() -> Any:
 
 
 @contextlib.contextmanager
-def _open(path: Path) -> Iterator[Any]:
+def open_safetensors(path: Path) -> Iterator[Any]:
     """Open a safetensors file; ValueError if it is none."""
-    safetensors = _safetensors()
+    safetensors = safetensors_modules()
     with open(path, "rb"):  # errors of the file system, by their own names
         pass
     try:
@@ -204,8 +205,12 @@ def _check_depth(value: Any) -> None:
         ]
 
 
-def _write(path: Path, content: bytes) -> None:
-    """Write a file so that `path` has the old or the new content, never a part."""
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that `path` has the old or the new content, never a part.
+
+    Once this returns, the new content is on the disk. What a killed process leaves behind has the
+    name `path`.<8 hexadecimal digits>.tmp.
+    """
     target = os.path.realpath(path)  # replace what a link points to, not the link
     temporary = f"{target}.{secrets.token_hex(4)}.tmp"
     try:
@@ -218,3 +223,14 @@ def _write(path: Path, content: bytes) -> None:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
+    _sync_folder(os.path.dirname(target))
+
+
+def _sync_folder(folder: str) -> None:
+    """Have the folder's entries on the disk too, where the system can do that."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

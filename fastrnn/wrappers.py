@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from . import _core, nesting
-from .base import Layer, Parameter, RealArray, check_gradient, check_number, check_size, real_array
+from .base import Layer, RealArray, check_gradient, check_number, check_size, real_array
 from .layers import (
     LAYER_CLASSES,
     Linear,
@@ -45,7 +45,8 @@ class _Around(Layer):
         self.recurrent = layer.recurrent
         self.uses_lengths = layer.uses_lengths
 
-    def _parts(self) -> dict[str, Layer]:
+    def children(self) -> dict[str, Layer]:
+        """Return the layer, and what else the way around it is made of."""
         return {"layer": self.layer}
 
     def _join(self, x: RealArray, inner: RealArray) -> RealArray:
@@ -54,14 +55,6 @@ class _Around(Layer):
     def _join_vjp(self, x: RealArray, inner: RealArray) -> Joined:
         """Return y and the pullback from dy to the gradients of x and of the layer's output."""
         raise NotImplementedError
-
-    def parameters(self) -> dict[str, Parameter]:
-        """Return the parameters; those of the layer are prefixed with "layer."."""
-        return {
-            f"{part}.{name}": parameter
-            for part, layer in self._parts().items()
-            for name, parameter in layer.parameters().items()
-        }
 
     def _own_config(self) -> dict[str, Any]:
         """Return the constructor's arguments but the layer."""
@@ -229,8 +222,9 @@ class Highway(_Around):
         assert self.gate.bias is not None
         self.gate.bias.data = np.full(features, self.gate_bias)
 
-    def _parts(self) -> dict[str, Layer]:
-        return {**super()._parts(), "gate": self.gate}
+    def children(self) -> dict[str, Layer]:
+        """Return the layer and the gate."""
+        return {**super().children(), "gate": self.gate}
 
     def _own_config(self) -> dict[str, Any]:
         return {

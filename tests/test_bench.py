@@ -1,5 +1,6 @@
 """The benchmark suite: cases, the formula of the limit, the runner, the report, the command."""
 
+import importlib.util
 import json
 import math
 import re
@@ -363,7 +364,7 @@ def test_bench_bad_arguments_are_one_line(arguments, message, capsys):
 
 
 def test_bench_says_what_to_install(monkeypatch, capsys):
-    monkeypatch.setattr(cli.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert bench() == 2
     expected = "fastrnn bench: needs tqdm and matplotlib: pip install 'fastrnn[bench]'\n"
     assert capsys.readouterr().err == expected

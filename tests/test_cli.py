@@ -18,6 +18,7 @@ from fastrnn import cli, text
 
 TEXT = "the cat sat on the mat; the dog sat on the log.\n" * 40
 TINY = ("--hidden", "6", "--layers", "1", "--seq-len", "8", "--batch", "4", "--threads", "1")
+COMMANDS = ("train", "sample", "eval", "inspect", "export", "info", "bench")
 COMMAND = (sys.executable, "-c", "import sys; from fastrnn.cli import main; sys.exit(main())")
 
 pytestmark = pytest.mark.usefixtures("set_num_threads")  # --threads is undone after each test
@@ -78,7 +79,7 @@ def test_train_reports_and_saves(capsys):
     assert report["parameters"] == loaded.model.num_parameters()
     assert loaded.metadata["validation_loss"] == report["validation_loss"]
     assert loaded.recipe == text.Recipe(hidden=6, layers=1, seq_len=8, batch=4, epochs=3)
-    assert os.listdir("a/b") == ["model.safetensors"]
+    assert sorted(os.listdir("a/b")) == ["config.toml", "model.safetensors"]
 
 
 def test_defaults_are_the_recipe(monkeypatch):
@@ -251,7 +252,7 @@ def test_info(trained, capsys):
 # --- help and errors ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", [[], ["train"], ["sample"], ["eval"], ["inspect"], ["info"]])
+@pytest.mark.parametrize("command", [[], *[[name] for name in COMMANDS]])
 def test_help_fits_a_terminal(command, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     assert cli.main([*command, "--help"]) == 0

@@ -4,7 +4,7 @@ Names, arguments and layouts of padding and packing are those of ``torch.nn.util
 zero are legal.
 """
 
-from .batches import Batch, Loader, StreamLoader
+from .batches import Batch, Loader, StreamLoader, as_loader
 from .padding import (
     PackedSequence,
     lengths_to_mask,
@@ -23,6 +23,7 @@ __all__ = [
     "PackedSequence",
     "StreamLoader",
     "Streams",
+    "as_loader",
     "lengths_to_mask",
     "pack_padded_sequence",
     "pack_sequence",

@@ -54,9 +54,12 @@ class Loader:
     stateful : bool
         Whether a batch goes on where the one before it ended, so that the state of a recurrent
         model is carried from one to the next within an epoch.
+    batch_first : bool
+        Whether the inputs, and the targets of each step, are (B, T, ...) instead of (T, B, ...).
     """
 
     stateful: bool = False
+    batch_first: bool = False
 
     def __len__(self) -> int:
         """Return the number of batches of an epoch."""
@@ -114,3 +117,10 @@ class StreamLoader(Loader):
         """Return what decides the batches."""
         T, B = self.streams.inputs.shape
         return {"steps": T, "batch": B, "seq_len": self.seq_len, "partial": self.partial}
+
+
+def as_loader(data: Any, **options: Any) -> Loader:
+    """Return a loader as it is; temporary: a SequenceLoader of (inputs, targets) follows."""
+    if isinstance(data, Loader):
+        return data
+    raise TypeError(f"data: expected a Loader, got {type(data).__name__}")

@@ -7,14 +7,12 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ..figures import COLOURS, DASHES, new_figure
 from .gates import Saturation
 from .gradients import GradientFlow
 
 __all__ = ["plot_gradient_flow", "plot_saturation"]
 
-# Told apart also by those who confuse red and green (Okabe & Ito 2008).
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
-DASHES = ("-", "--", ":", "-.")
 NAMES = {
     "i": "input gate i",
     "f": "forget gate f",
@@ -27,19 +25,6 @@ NAMES = {
     "n": "candidate n",
 }
 DECADES = 20  # what a plot of gradients shows at most, below the largest
-
-
-def _figure(columns: int, rows: int, width: float, height: float) -> tuple[Any, Any]:
-    """Return a figure with panels; made without pyplot, whose state belongs to the caller."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ImportError("plots need matplotlib: pip install 'fastrnn[viz]'") from None
-    figure = Figure(figsize=(width * columns, height * rows), layout="constrained", dpi=130)
-    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-    for axis in axes.flat:
-        axis.spines[["top", "right"]].set_visible(False)
-    return figure, axes
 
 
 def plot_gradient_flow(
@@ -86,7 +71,7 @@ def plot_gradient_flow(
     values = values[np.isfinite(values) & (values > 0.0)]
     if not values.size:
         raise ValueError("flows: expected gradients other than zero, got none")
-    figure, axes = _figure(len(panels), 1, 4.6, 3.6)
+    figure, axes = new_figure(len(panels), 1, 4.6, 3.6)
     names = list(dict.fromkeys(name for panel in panels.values() for name in panel))
     for axis, (title, panel) in zip(axes[0], panels.items(), strict=True):
         for name, flow in panel.items():
@@ -146,7 +131,7 @@ def plot_saturation(saturations: Mapping[str, Mapping[str, Saturation]]) -> Any:
     if not gates:
         raise ValueError("saturations: expected at least one layer, got none")
     columns = min(3, len(gates))
-    figure, axes = _figure(columns, -(-len(gates) // columns), 2.6, 2.7)
+    figure, axes = new_figure(columns, -(-len(gates) // columns), 2.6, 2.7)
     for axis, gate in zip(axes.flat, gates, strict=False):
         axis.plot([0, 1], [1, 0], color="0.6", linewidth=0.8, linestyle="--")
         for index, (name, layer) in enumerate(saturations.items()):

@@ -1,0 +1,85 @@
+"""What the arguments of a trainer stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from .. import losses, optim
+from ..base import Layer
+from ..data import Loader, as_loader
+
+__all__ = [
+    "AnySchedule",
+    "Loss",
+    "choice",
+    "find_loader",
+    "find_loss",
+    "find_optimizer",
+    "find_schedule",
+]
+
+Loss = Callable[..., tuple[float, Any]]
+AnySchedule = optim.Schedule | optim.ReduceLROnPlateau
+
+LOSSES: dict[str, Loss] = {"cross_entropy": losses.cross_entropy, "mse": losses.mse}
+OPTIMIZERS: dict[str, type[optim.Optimizer]] = {
+    "sgd": optim.SGD,
+    "rmsprop": optim.RMSprop,
+    "adam": optim.Adam,
+    "adamw": optim.AdamW,
+}
+
+
+def find_loss(loss: str | Loss) -> Loss:
+    """Return the loss that the argument `loss` names, or is."""
+    if isinstance(loss, str):
+        return LOSSES[choice("loss", loss, tuple(LOSSES))]
+    if not callable(loss):
+        raise TypeError(f"loss: expected a name or a function, got {loss!r}")
+    return loss
+
+
+def find_optimizer(optimizer: str | optim.Optimizer, model: Layer) -> optim.Optimizer:
+    """Return the optimiser that the argument `optimizer` names, or is."""
+    if isinstance(optimizer, str):
+        optimizer_class: Any = OPTIMIZERS[choice("optimizer", optimizer, tuple(OPTIMIZERS))]
+        made: optim.Optimizer = optimizer_class(model)
+        return made
+    if not isinstance(optimizer, optim.Optimizer):
+        raise TypeError(f"optimizer: expected a name or an Optimizer, got {optimizer!r}")
+    return optimizer
+
+
+def find_schedule(schedule: Any, optimizer: optim.Optimizer) -> AnySchedule | None:
+    """Return the schedule that the argument `schedule` makes, or is."""
+    if schedule is not None and not isinstance(schedule, (optim.Schedule, optim.ReduceLROnPlateau)):
+        if not callable(schedule):
+            raise TypeError(f"schedule: expected a schedule or a function, got {schedule!r}")
+        schedule = schedule(optimizer)
+    if schedule is None:
+        return None
+    if not isinstance(schedule, (optim.Schedule, optim.ReduceLROnPlateau)):
+        raise TypeError(f"schedule: expected it to make a schedule, got {schedule!r}")
+    if schedule.optimizer is not optimizer:
+        raise ValueError("schedule: expected one of the trainer's optimizer, got another's")
+    return schedule
+
+
+def choice(name: str, value: Any, known: tuple[str, ...]) -> str:
+    """Return the argument `name`; ValueError if it is none of those known."""
+    if value not in known:
+        raise ValueError(f"{name}: expected one of {', '.join(known)}, got {value!r}")
+    return str(value)
+
+
+def find_loader(data: Any, shuffle: bool = False, **options: int | None) -> Loader:
+    """Return the loader that the argument `data` makes, or is; options that are None have defaults.
+
+    Options beside a loader, which has its own, are a TypeError.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    if isinstance(data, Loader):
+        return as_loader(data, **given)
+    pair = (data, None) if isinstance(data, list) else data
+    return as_loader(pair, shuffle=shuffle, **given)

@@ -1,0 +1,133 @@
+"""A training's numbers in files: `Log`."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..base import check_size
+from ..serialization import write_atomically
+from .callbacks import Callback
+
+if TYPE_CHECKING:
+    from .history import Record
+    from .trainer import Trainer
+
+__all__ = ["Log"]
+
+
+class Log(Callback):
+    """Writes log.csv and log.jsonl to a folder, and TensorBoard's events where it is installed.
+
+    log.csv has a line for each epoch: the record of the history. log.jsonl has an object for each
+    epoch, and for every n-th step: "step", "loss", "gradient_norm", "learning_rate". What is not
+    finite is null, or empty. Training that goes on from a checkpoint goes on in the same files:
+    what was noted after the checkpoint is taken out.
+
+    Parameters
+    ----------
+    folder : str or os.PathLike
+        Made if it does not exist.
+    every : int, optional
+        Number of steps between two that are noted; none by default.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], every: int | None = None) -> None:
+        self.folder = Path(folder)
+        self.every = None if every is None else check_size("log_every", every)
+        self._events: Any = None
+
+    def on_fit_start(self, trainer: Trainer) -> None:
+        """Begin the files, or cut them back to where training goes on."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        kept = [line for line in self._lines() if line["step"] <= trainer.step]
+        if trainer.step == 0:
+            kept = []
+        write_atomically(self.folder / "log.jsonl", _joined(kept).encode())
+        write_atomically(self.folder / "log.csv", _table(list(trainer.history)).encode())
+        self._events = _event_writer(self.folder)
+
+    def on_step(self, trainer: Trainer) -> None:
+        """Note a step, if it is due."""
+        if self.every is None or trainer.step % self.every:
+            return
+        record = {"step": trainer.step, **trainer.last}
+        self._append("log.jsonl", _joined([record]))
+        self._scalars("step", record, trainer.step)
+
+    def on_epoch(self, trainer: Trainer) -> None:
+        """Note an epoch."""
+        record = trainer.history[-1]
+        self._append("log.jsonl", _joined([record]))
+        self._append("log.csv", _table([record], heading=len(trainer.history) == 1))
+        self._scalars("epoch", record, trainer.step)
+
+    def close(self) -> None:
+        """Close TensorBoard's file."""
+        if self._events is not None:
+            self._events.close()
+            self._events = None
+
+    def _append(self, name: str, text: str) -> None:
+        with open(self.folder / name, "a", encoding="utf-8", newline="") as file:
+            file.write(text)
+
+    def _lines(self) -> list[dict[str, Any]]:
+        """Return the whole lines of log.jsonl; the last one may be torn where a process died."""
+        found = []
+        try:
+            text = (self.folder / "log.jsonl").read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return []
+        for line in text.splitlines():
+            try:
+                record = json.loads(line)
+            except ValueError:
+                break
+            if not isinstance(record, dict) or not isinstance(record.get("step"), int):
+                break
+            found.append(record)
+        return found
+
+    def _scalars(self, prefix: str, record: Record, step: int) -> None:
+        if self._events is None:
+            return
+        for name, value in record.items():
+            if name not in ("step", "epoch"):
+                self._events.add_scalar(f"{prefix}/{name}", value, step)
+
+
+def _joined(records: list[Record]) -> str:
+    lines = [json.dumps({k: _plain(v) for k, v in record.items()}) for record in records]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _plain(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _table(records: list[Record], heading: bool = True) -> str:
+    """Return the records as lines of a CSV file."""
+    if not records:
+        return ""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(records[0]), restval="", extrasaction="ignore")
+    if heading:
+        writer.writeheader()
+    for record in records:
+        writer.writerow({name: _plain(value) for name, value in record.items()})
+    return text.getvalue()
+
+
+def _event_writer(folder: Path) -> Any:
+    """Return a writer of TensorBoard's events to the folder, None where it is not installed."""
+    try:
+        from tensorboard.summary import Writer  # type: ignore[import-untyped]
+    except ImportError:
+        return None
+    return Writer(str(folder))

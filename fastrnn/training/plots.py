@@ -1,0 +1,58 @@
+"""Pictures of a training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..figures import COLOURS, new_figure
+from .history import metric_names
+
+if TYPE_CHECKING:
+    from .history import History
+
+__all__ = ["plot_history"]
+
+MOST_COLUMNS = 3
+
+
+def plot_history(history: History, names: Sequence[str] | None = None) -> Any:
+    """Draw the numbers of a history over its epochs: see `History.plot`."""
+    if not len(history):
+        raise ValueError("history: expected at least one epoch, got none")
+    chosen = _default_names(history) if names is None else list(names)
+    for name in chosen:
+        if name not in history[-1]:
+            raise ValueError(f"names: expected some of {', '.join(history[-1])}, got {name!r}")
+    columns = min(len(chosen), MOST_COLUMNS)
+    rows = -(-len(chosen) // columns)
+    figure, axes = new_figure(columns, rows, 4.2, 3.0, shared=False)
+    for axis, name in zip(axes.flat, chosen, strict=False):
+        _draw(axis, history, name)
+    for axis in axes.flat[len(chosen) :]:
+        axis.set_visible(False)
+    return figure
+
+
+def _default_names(history: History) -> list[str]:
+    names = ["loss", *metric_names(history[-1]), "gradient_norm"]
+    return names if len(set(history["learning_rate"])) == 1 else [*names, "learning_rate"]
+
+
+def _draw(axis: Any, history: History, name: str) -> None:
+    """Draw one number, with what was validated or its largest beside it."""
+    epochs = history["epoch"]
+    mark = "o" if len(epochs) == 1 else None
+    partners = {f"validation_{name}": "validation", f"{name}_max": "largest"}
+    partner = next((each for each in partners if each in history[-1]), None)
+    own = "mean" if partner == f"{name}_max" else "training"
+    axis.plot(epochs, history[name], color=COLOURS[0], marker=mark, label=own)
+    if partner is not None:
+        style = {"color": COLOURS[1], "linestyle": "--", "marker": mark}
+        axis.plot(epochs, history[partner], label=partners[partner], **style)
+        axis.legend(frameon=False)
+    if name.startswith("gradient_norm") and min(history[name]) > 0:
+        axis.set_yscale("log")
+    axis.set_xlabel("epoch")
+    axis.set_title(name.replace("_", " "), loc="left", fontsize="medium")
+    axis.xaxis.get_major_locator().set_params(integer=True)

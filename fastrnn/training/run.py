@@ -1,0 +1,120 @@
+"""Where a training is: in its epoch, and in its call of `fit`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data import Batch, Loader
+from .callbacks import CallbackList
+
+__all__ = ["EpochState", "Run", "Status", "groups", "number_of_items"]
+
+
+@dataclass
+class EpochState:
+    """Where an epoch is, and what was summed up in it: what a checkpoint keeps of it."""
+
+    batch: int = 0  # batches that are done
+    carried: Any = None  # state of a recurrent model whose loader is stateful
+    loss: float = 0.0  # sum over what counted
+    count: int = 0
+    steps: int = 0
+    norm: float = 0.0
+    norm_max: float = 0.0
+    skipped: int = 0
+    items: int = 0
+    seconds: float = 0.0
+    sums: list[NDArray[np.float64]] = field(default_factory=list)
+
+
+class Status(NamedTuple):
+    """How far a training is, for people.
+
+    Attributes
+    ----------
+    epoch, epochs : int
+        The one it is in, from 1, and how many there will be.
+    first_epoch : int
+        How many were completed before this call of `fit`.
+    part : float
+        Share of the whole that is done, from 0 to 1.
+    loss : float
+        Mean of the epoch so far.
+    items_per_second : float
+    unit : str
+        What the items are: "sequences", or "steps" of streams.
+    seconds_left : float
+    """
+
+    epoch: int
+    epochs: int
+    first_epoch: int
+    part: float
+    loss: float
+    items_per_second: float
+    unit: str
+    seconds_left: float
+
+
+class Run:
+    """What one call of `fit` works with."""
+
+    def __init__(
+        self,
+        loader: Loader,
+        validation: Loader | None,
+        callbacks: CallbackList,
+        first_epoch: int,
+        last_epoch: int,
+        time_limit: float,
+        monitor: str,
+    ) -> None:
+        self.loader, self.validation, self.callbacks = loader, validation, callbacks
+        self.first_epoch, self.last_epoch = first_epoch, last_epoch
+        self.time_limit, self.monitor = time_limit, monitor
+        self.seconds = 0.0  # of steps, in this call
+        self.resumed_at = 0.0  # epochs that were done before it
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps of it."""
+        return {
+            "data": self.loader.config(),
+            "first_epoch": self.first_epoch,
+            "callbacks": self.callbacks.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any], epochs: int) -> None:
+        """Restore what `state_dict` returned; ValueError if it is that of other data."""
+        try:
+            data, first = state["data"], state["first_epoch"]
+            callbacks = state["callbacks"]
+        except KeyError as error:
+            raise ValueError(f"not a state of fit ({error!r})") from None
+        if data != self.loader.config():
+            raise ValueError(f"expected the data {self.loader.config()}, got a training on {data}")
+        self.first_epoch, self.last_epoch = first, first + epochs
+        self.callbacks.load_state_dict(callbacks)
+
+
+def groups(batches: Iterator[Batch], size: int) -> Iterator[list[Batch]]:
+    """Yield the batches in groups of a size, the last one of what is left."""
+    group: list[Batch] = []
+    for batch in batches:
+        group.append(batch)
+        if len(group) == size:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def number_of_items(batch: Batch, loader: Loader) -> int:
+    """Return the number of sequences of a batch, of streams that of their steps."""
+    time_axis = 1 if loader.batch_first else 0
+    B: int = batch.inputs.shape[1 - time_axis]
+    return B * int(batch.inputs.shape[time_axis]) if loader.stateful else B
