@@ -71,6 +71,11 @@ def link_to_pages(app, document, source):
     source[0] = re.sub(r"\]\((?:\.\./)+CONTRIBUTING\.md\)", rf"]({up}contributing.md)", text)
 
 
+def link_in_included(app, relative, parent, content):
+    """Lead links between the files of the top folder to the pages that include them."""
+    content[0] = content[0].replace("(CHANGELOG.md)", "(changelog.md)")
+
+
 def short_name(app, env, node, contnode):
     """Resolve `LSTM` and `Layer.vjp` wherever they are documented; leave `x` as it is."""
     if node.get("refdomain") != "py":
@@ -86,7 +91,14 @@ def short_name(app, env, node, contnode):
     )
 
 
+def skip_fields(app, what, name, item, skip, options):
+    """Leave out the fields of a NamedTuple, which its docstring lists."""
+    return True if (getattr(item, "__doc__", "") or "").startswith("Alias for field") else None
+
+
 def setup(app):
-    """Register the two above."""
+    """Register the functions above."""
+    app.connect("autodoc-skip-member", skip_fields)
     app.connect("source-read", link_to_pages)
+    app.connect("include-read", link_in_included)
     app.connect("missing-reference", short_name)

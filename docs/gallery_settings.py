@@ -29,6 +29,7 @@ class Arguments:
         return {
             "demo": ["--seconds", "10", "--out", str(OUT / "demo")],
             "gradient_flow": ["--out", str(OUT / "gradient_flow.png")],
+            "twice_as_long": ["--steps", "250"],
             "interpretable_cells": ["--out", str(OUT / "cells.html")],
         }.get(name, [])
 

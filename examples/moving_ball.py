@@ -114,20 +114,21 @@ def plot(model, films_of_test) -> None:
     shown = max(range(frames.shape[1]), key=lambda film: len(set(directions[1:15, film])))
     film, directions = frames[:15, shown], directions[:15, shown]
     answers = model(film)[0].argmax(axis=-1)
-    figure, axes = plt.subplots(2, 7, figsize=(9, 3.2))
+    figure, axes = plt.subplots(2, 7, figsize=(9, 3))
     figure.suptitle("Where the ball goes: true (green, long) and named (white, or red if wrong)")
     for t, panel in enumerate(axes.flat, 1):
         pixels = film[t].reshape(SIZE, SIZE)
         y, x = np.unravel_index(pixels.argmax(), pixels.shape)
         panel.imshow(pixels, cmap="viridis", origin="lower")
         named = "white" if answers[t] == directions[t] else "red"
-        for direction, color, length in ((directions[t], "limegreen", 5), (answers[t], named, 3)):
+        for direction, color, length in ((directions[t], "limegreen", 4), (answers[t], named, 2)):
             way = np.array([np.cos(direction * np.pi / 4), np.sin(direction * np.pi / 4)])
             arrow = {"color": color, "width": 1, "headwidth": 6, "headlength": 6}
             panel.annotate(
                 "", (x, y) + length * way, (x, y), arrowprops=arrow, annotation_clip=False
             )
-        panel.set(title=f"frame {t}", xticks=[], yticks=[])
+        panel.text(-0.2, SIZE - 0.8, t, color="white", va="top")
+        panel.set(xticks=[], yticks=[])
     plt.show()
 
 

@@ -11,6 +11,7 @@ as an input: it knows where it looked last, and finds the neighbour wherever tha
 many of their letters, each gets right.
 """
 
+import argparse
 import time
 
 import numpy as np
@@ -132,4 +133,6 @@ def main(steps=600, longest=10, hidden=64, count=500, seed=0, draw=False):
 
 
 if __name__ == "__main__":
-    main(draw=True)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=600, help="(default: 600)")
+    main(**vars(parser.parse_args()), draw=True)

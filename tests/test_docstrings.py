@@ -1,133 +1,170 @@
-"""Every public object says what it is, what it takes, returns and raises, and its arrays' shapes."""
+"""What is public is in the reference, and says what it is, takes, returns and raises."""
 
 import ast
 import importlib
 import inspect
 import re
 import textwrap
+from pathlib import Path
 
-# What users import from. All other modules are the inside of these.
-PUBLIC = [
+import pytest
+
+PACKAGE = Path(importlib.util.find_spec("fastrnn").origin).parent
+REFERENCE = Path(__file__).parent.parent / "docs" / "reference"
+
+# What users import from. All other modules are the inside of these, or the command line.
+PUBLIC = (
     "fastrnn",
-    *(
-        f"fastrnn.{name}"
-        for name in (
-            *("attention", "base", "data", "decoding", "init", "inspect", "losses", "optim"),
-            *("recurrent", "serialization", "text", "training"),
-        )
-    ),
-]
+    *("fastrnn.attention", "fastrnn.base", "fastrnn.data", "fastrnn.decoding", "fastrnn.init"),
+    *("fastrnn.inspect", "fastrnn.interop.onnx", "fastrnn.losses", "fastrnn.metrics"),
+    *("fastrnn.optim", "fastrnn.recurrent", "fastrnn.serialization", "fastrnn.text"),
+    *("fastrnn.training",),
+)
 INSIDE = {
     *("activations", "attention_base", "attention_heads", "bench", "cells", "cli", "composite"),
-    *("decoders", "directions", "gradcheck", "gru", "layers", "loop", "lstm", "nesting"),
-    *("normalization", "optimizers", "pooling", "progress", "recurrent_arguments"),
-    *("recurrent_base", "recurrent_options", "recurrent_passes", "regroup", "rnn", "schedules"),
-    *("seq2seq", "threads", "wrappers"),
+    *("decoders", "directions", "figures", "gradcheck", "gru", "interop", "layers", "loop"),
+    *("lstm", "nesting", "normalization", "optimizers", "pooling", "progress"),
+    *("recurrent_arguments", "recurrent_base", "recurrent_options", "recurrent_passes"),
+    *("regroup", "rnn", "schedules", "seq2seq", "threads", "wrappers"),
 }
-METHODS_OF_OBJECTS = set(dir(object))
 
 
-def public_objects():
-    """Yield name and object of all that the public modules offer, and of the classes' methods."""
-    seen = set()
+def test_each_module_is_public_or_inside():
+    modules = {path.stem for path in PACKAGE.glob("[a-z]*.py")}
+    modules |= {path.parent.name for path in PACKAGE.glob("[a-z]*/__init__.py")}
+    public = {name.split(".")[1] for name in PUBLIC[1:]}
+    assert modules == public | INSIDE
+
+
+def offered():
+    """Yield module and name of all that public modules offer, but modules."""
     for module_name in PUBLIC:
         module = importlib.import_module(module_name)
         for name in module.__all__:
-            value = getattr(module, name)
-            if not (inspect.isclass(value) or callable(value)) or id(value) in seen:
-                continue
-            if not value.__module__.startswith("fastrnn"):
-                continue  # an alias of a type
-            seen.add(id(value))
-            yield f"{module_name}.{name}", value
-            if inspect.isclass(value):
-                yield from methods(f"{module_name}.{name}", value)
+            if not inspect.ismodule(getattr(module, name)):
+                yield module, name
 
 
-def methods(of, cls):
-    for name, value in vars(cls).items():
-        if isinstance(value, (classmethod, staticmethod)):
-            value = value.__func__
-        if inspect.isfunction(value) and (name == "__call__" or not name.startswith("_")):
-            yield f"{of}.{name}", value
-        elif isinstance(value, property) and not name.startswith("_"):
-            yield f"{of}.{name}", value.fget
+def test_all_that_is_offered_is_in_the_reference():
+    if not REFERENCE.exists():
+        pytest.skip("the documentation is not here")
+    listed = {}
+    for page in REFERENCE.glob("*.rst"):
+        for line in page.read_text(encoding="utf-8").splitlines():
+            if line.startswith(".. currentmodule:: "):
+                module = importlib.import_module(line.split()[-1])
+            elif re.fullmatch(r"   [A-Za-z_]+", line) and page.stem != "index":
+                listed[id(getattr(module, line.strip()))] = line.strip()
+    missing = [f"{m.__name__}.{n}" for m, n in offered() if id(getattr(m, n)) not in listed]
+    assert missing == []
 
 
-def section(doc, title):
-    """Return the text of a section of a numpydoc docstring, or ""."""
-    found = re.search(rf"^{title}\n-+\n(.*?)(?=^\S[^\n]*\n-{{3,}}\n|\Z)", doc, re.M | re.S)
-    return found.group(1) if found else ""
+def public_objects():
+    """Yield name, object and class of functions, classes, and the classes' own methods."""
+    seen = set()
+    for module, name in offered():
+        value = getattr(module, name)
+        ours = getattr(value, "__module__", "").startswith("fastrnn")
+        if not (inspect.isclass(value) or inspect.isfunction(value)) or not ours or value in seen:
+            continue
+        seen.add(value)
+        yield f"{module.__name__}.{name}", value, None
+        for method_name, method in vars(value).items() if inspect.isclass(value) else ():
+            function = getattr(method, "fget", getattr(method, "__func__", method))
+            if inspect.isfunction(function) and re.match(r"__call__$|[a-z]", method_name):
+                yield f"{module.__name__}.{name}.{method_name}", function, value
 
 
-def arguments(value):
+OBJECTS = list(public_objects())
+
+
+def documentation(value, cls):
+    """Return the docstring and, for a method, those of its class and of what it overrides."""
+    own = inspect.getdoc(value) or ""
+    if cls is None:
+        return own
+    overridden = [getattr(base, value.__name__, None) for base in cls.__mro__[1:]]
+    around = [inspect.getdoc(f) or "" for f in (cls, *cls.__mro__[1:-1], *overridden)]
+    return "\n".join([own, *around])
+
+
+def parameters(value):
     function = value.__init__ if inspect.isclass(value) else value
-    if not inspect.isfunction(function):
-        return {}
-    found = dict(inspect.signature(function).parameters)
-    return {n: p for n, p in found.items() if n not in ("self", "cls") and not n.startswith("_")}
+    found = inspect.signature(function).parameters if inspect.isfunction(function) else {}
+    return {n: p for n, p in found.items() if n not in ("self", "cls", "args", "kwargs")}
 
 
 def raised(value):
-    """Return the errors that the function itself raises, by its source; not those of its inner ones."""
+    """Return the names of the errors that a function raises itself, not by what it calls."""
     if inspect.isclass(value):
-        if "__init__" not in vars(value):
-            return set()
-        value = value.__init__
+        value = vars(value).get("__init__")
+    if not inspect.isfunction(value) or not value.__code__.co_filename.endswith(".py"):
+        return set()
     tree = ast.parse(textwrap.dedent(inspect.getsource(value))).body[0]
     names, todo = set(), list(ast.iter_child_nodes(tree))
     while todo:
         node = todo.pop()
-        if isinstance(node, (ast.FunctionDef, ast.Lambda, ast.ClassDef)):
+        if isinstance(node, ast.FunctionDef):
             continue
         if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
             names.add(ast.unparse(node.exc.func))
         todo.extend(ast.iter_child_nodes(node))
-    return {n for n in names if n.endswith("Error")} - {"NotImplementedError"}
+    return {name for name in names if name.endswith("Error")} - {"NotImplementedError"}
 
 
-def complaints(name, value):
-    doc = inspect.getdoc(value) or ""
-    if not doc.strip():
-        yield "no docstring"
-        return
-    taken = arguments(value)
-    listed = section(doc, "Parameters") + section(doc, "Attributes")
-    for argument, parameter in taken.items():
-        if not re.search(rf"(?<![\w.]){re.escape(argument)}\b", doc):
-            yield f"nothing about {argument}"
-        elif (
-            "ArrayLike" in str(parameter.annotation)
-            or "NDArray" in str(parameter.annotation)
-            or "RealArray" in str(parameter.annotation)
-        ):
-            about = re.search(
-                rf"(?<![\w.]){re.escape(argument)}\b(.*?)(?=\n\S|\Z)", listed or doc, re.S
-            )
-            if not about or not re.search(
-                r"shape|\(\)|\([A-Z0-9.*][^)]*\)|Gradient|number", about.group(1)
-            ):
-                yield f"no shape of {argument}"
-    if len(taken) > 2 and not listed and inspect.isfunction(value):
-        yield "no section Parameters"
-    if inspect.isfunction(value):
-        returns = inspect.signature(value).return_annotation
-        if returns not in (None, "None", inspect.Signature.empty) and not (
-            section(doc, "Returns")
-            or section(doc, "Yields")
-            or re.search(r"\b([Rr]eturn|[Yy]ield)", doc)
-            or name.endswith(("fget",))
-        ):
-            yield "not what it returns"
+def about(name, text):
+    """Return what a docstring says of an argument: its entry of a list, or the words after it."""
+    name = re.escape(name)
+    entry = re.search(rf"^(?:[\w*]+, )*{name}(?:, [\w*]+)* ?(?::.*|$)\n(?:    .*\n?|\n)*", text, re.M)
+    word = re.search(rf"(?<![\w.]){name}\b.*", text, re.S)
+    return (entry or word or [""])[0]
+
+
+def complaints(name, value, cls):
+    text = documentation(value, cls)
+    own = inspect.getdoc(value) or ""
+    if not own.strip() or value.__doc__ is None:
+        yield "has no docstring"
+    for argument, parameter in parameters(value).items():
+        said = about(argument, text)
+        if not said:
+            yield f"says nothing about {argument}"
+        elif re.search("ArrayLike|NDArray|RealArray", str(parameter.annotation)):
+            if not re.search(r"shape|\([A-Z0-9.*][^)]*\)|As |as ", said):
+                yield f"gives no shape of {argument}"
+    if cls is None and len(parameters(value)) > 1 and "Parameters\n---" not in text:
+        yield "has no section Parameters"
+    if inspect.isfunction(value) and not isinstance(vars(cls or object).get(value.__name__), property):
+        returns = str(inspect.signature(value).return_annotation)
+        if returns != "None" and not re.search(r"Returns\n---|Yields\n---|[Rr]eturn|[Yy]ield", text):
+            yield "does not say what it returns"
     for error in raised(value):
-        if error not in doc:
-            yield f"nothing about {error}"
+        if error not in text:
+            yield f"says nothing about {error}"
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_docstrings_are_complete(name):
+    found = [
+        f"{full} {complaint}"
+        for full, value, cls in OBJECTS
+        if full.startswith(f"{name}.") and full.count(".") - name.count(".") <= 2
+        for complaint in complaints(full, value, cls)
+    ]
+    assert found == []
+
+
+def test_a_poor_docstring_is_found():
+    def poor(x: "ArrayLike", size):  # noqa: F821
+        """Do it."""
+        if size:
+            raise ValueError
+        return x
+
+    assert sorted(complaints("poor", poor, None)) == []
 
 
 if __name__ == "__main__":
-    n = 0
-    for name, value in public_objects():
-        n += 1
-        for c in complaints(name, value):
-            print(name, ":", c)
-    print(n)
+    for full, value, cls in OBJECTS:
+        for complaint in complaints(full, value, cls):
+            print(full, complaint)

@@ -342,8 +342,8 @@ def spectral_radius(model: Layer) -> dict[str, dict[str, float]]:
     what is carried goes past the matrices.
 
     With a projection, of a block times weight_hr, the matrix (H, H) from o * tanh(c) of one step to
-    the gates of the next; of an IndRNN, whose matrix is diagonal, the largest |u|; with layer_norm,
-    of the weights as they are.
+    the gates of the next; of an IndRNN, whose matrix is diagonal, the largest absolute value; with
+    layer_norm, of the weights as they are.
 
     Parameters
     ----------
