@@ -60,7 +60,7 @@ def save(layer: Layer, path: Path, metadata: Mapping[str, Any] | None = None) ->
     parameters = layer.parameters() if isinstance(layer, Layer) else {}
     description = {
         "format": FORMAT,
-        "version": _library_version(),
+        "version": library_version(),
         "model": describe_layer(layer),
         "metadata": dict(metadata or {}),
     }
@@ -126,7 +126,8 @@ def load_metadata(path: Path) -> dict[str, Any]:
         return metadata
 
 
-def _library_version() -> str:
+def library_version() -> str:
+    """Return the version of this library."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:

@@ -416,7 +416,8 @@ def test_the_content_is_on_the_disk_before_it_replaces_the_old(tmp_path, monkeyp
 
     def record_fsync(descriptor):
         fsync(descriptor)
-        synced.append(os.fstat(descriptor).st_size)
+        status = os.fstat(descriptor)
+        synced.append("folder" if stat.S_ISDIR(status.st_mode) else status.st_size)
 
     def replace_synced(source, target):
         assert synced == [os.stat(source).st_size]
@@ -425,7 +426,7 @@ def test_the_content_is_on_the_disk_before_it_replaces_the_old(tmp_path, monkeyp
     monkeypatch.setattr(fastrnn.serialization.os, "fsync", record_fsync)
     monkeypatch.setattr(fastrnn.serialization.os, "replace", replace_synced)
     save(Linear(3, 2), tmp_path / "model")
-    assert synced == [(tmp_path / "model").stat().st_size]
+    assert synced == [(tmp_path / "model").stat().st_size, "folder"]
 
 
 def test_a_link_is_followed(tmp_path):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..serialization import _write
+from ..serialization import write_atomically
 from .common import (
     CommandError,
     Commands,
@@ -101,7 +101,7 @@ def _safetensors(loaded: TextModel, out: Path) -> str:
     import safetensors.numpy
 
     weights = loaded.model.state_dict()
-    _write(out, safetensors.numpy.save(weights, {"format": "pt", **_facts(loaded)}))
+    write_atomically(out, safetensors.numpy.save(weights, {"format": "pt", **_facts(loaded)}))
     return _count(loaded)
 
 
@@ -109,7 +109,7 @@ def _npz(loaded: TextModel, out: Path) -> str:
     content = io.BytesIO()
     arrays: dict[str, Any] = dict(loaded.model.state_dict())
     np.savez(content, characters=np.array(loaded.vocabulary.characters), **arrays)
-    _write(out, content.getvalue())
+    write_atomically(out, content.getvalue())
     return _count(loaded)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..progress import Progress
-from ..serialization import _write
+from ..serialization import write_atomically
 from .common import (
     MODEL_FILE,
     CommandError,
@@ -110,7 +110,7 @@ def _train(arguments: argparse.Namespace) -> int:
         raise CommandError(str(error).replace("text:", f"{arguments.file}:", 1)) from None
     folder = output_folder(arguments.out)
     path = folder / MODEL_FILE
-    _write(folder / CONFIG_FILE, (CONFIG_NOTE + effective(arguments)).encode())
+    write_atomically(folder / CONFIG_FILE, (CONFIG_NOTE + effective(arguments)).encode())
     facts = config()
     print(
         f"{arguments.file}: {len(content):,} characters, {len(training.vocabulary)} different\n"

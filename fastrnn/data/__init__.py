@@ -4,7 +4,7 @@ Names, arguments and layouts of padding and packing are those of ``torch.nn.util
 zero are legal.
 """
 
-from .batches import Batch, Loader, StreamLoader, as_loader
+from .batches import Batch, Loader, StreamLoader
 from .padding import (
     PackedSequence,
     lengths_to_mask,
@@ -15,12 +15,16 @@ from .padding import (
     unpack_sequence,
     unpad_sequence,
 )
+from .ragged import RaggedArray, write_ragged
+from .sequences import SequenceLoader, as_loader
 from .streams import Streams, split
 
 __all__ = [
     "Batch",
     "Loader",
     "PackedSequence",
+    "RaggedArray",
+    "SequenceLoader",
     "StreamLoader",
     "Streams",
     "as_loader",
@@ -32,4 +36,5 @@ __all__ = [
     "split",
     "unpack_sequence",
     "unpad_sequence",
+    "write_ragged",
 ]

@@ -117,10 +117,3 @@ class StreamLoader(Loader):
         """Return what decides the batches."""
         T, B = self.streams.inputs.shape
         return {"steps": T, "batch": B, "seq_len": self.seq_len, "partial": self.partial}
-
-
-def as_loader(data: Any, **options: Any) -> Loader:
-    """Return a loader as it is; temporary: a SequenceLoader of (inputs, targets) follows."""
-    if isinstance(data, Loader):
-        return data
-    raise TypeError(f"data: expected a Loader, got {type(data).__name__}")

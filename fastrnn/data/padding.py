@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .. import _ragged
 from ..base import check_flag, check_size, integer_array
+from .sources import padding_bytes, rows_of_list
 
 __all__ = [
     "PackedSequence",
@@ -61,11 +62,9 @@ def pad_sequence(
     TypeError
         For a sequence of another dtype than the first, or that is not made of numbers.
     """
-    arrays = _sequences(sequences)
-    lengths = np.array([len(array) for array in arrays], np.int64)
-    T = int(lengths.max())
-    rows = _ragged.sequence_rows(lengths, T, batch_first)
-    return _put(np.concatenate(arrays), rows, len(arrays), T, batch_first, padding_value)
+    rows = rows_of_list("sequences", sequences)
+    padding = padding_bytes(rows.dtype, rows.shape, padding_value)
+    return rows.pad(np.arange(len(rows)), check_flag("batch_first", batch_first), padding)[0]
 
 
 def unpad_sequence(
@@ -231,7 +230,7 @@ def pad_packed_sequence(
 
 def pack_sequence(sequences: Sequence[ArrayLike], enforce_sorted: bool = True) -> PackedSequence:
     """Pack a list of sequences, each (length, ...): `pad_sequence`, then `pack_padded_sequence`."""
-    lengths = [len(array) for array in _sequences(sequences)]
+    lengths = rows_of_list("sequences", sequences).lengths
     return pack_padded_sequence(pad_sequence(sequences), lengths, enforce_sorted=enforce_sorted)
 
 
@@ -241,27 +240,6 @@ def unpack_sequence(packed_sequences: PackedSequence) -> list[Array]:
 
 
 # --- shapes, checks and bytes ---------------------------------------------------------------------
-
-
-def _sequences(sequences: Sequence[ArrayLike]) -> list[Array]:
-    """Return the sequences as arrays that can be concatenated."""
-    arrays = [np.asarray(sequence) for sequence in sequences]
-    if not arrays:
-        raise ValueError("sequences: expected at least one, got none")
-    first = arrays[0]
-    for index, array in enumerate(arrays):
-        name = f"sequences[{index}]"
-        if array.ndim == 0:
-            raise ValueError(f"{name}: expected at least 1 dimension, got a single value")
-        if array.dtype.kind not in "biufc":
-            raise TypeError(f"{name}: expected numbers, got {array.dtype}")
-        if array.dtype != first.dtype:
-            raise TypeError(f"{name}: expected {first.dtype} as the first, got {array.dtype}")
-        if array.shape[1:] != first.shape[1:]:
-            raise ValueError(
-                f"{name}: expected {first.shape[1:]} after the first axis, got {array.shape[1:]}"
-            )
-    return arrays
 
 
 def _padded(name: str, value: ArrayLike, batch_first: bool) -> tuple[Array, int, int]:
@@ -309,12 +287,9 @@ def _put(
     flat: Array, rows: Integers, B: int, T: int, batch_first: bool, padding_value: float
 ) -> Array:
     """Return a new padded array with the elements of `flat` at `rows` and padding elsewhere."""
-    with np.errstate(invalid="ignore", over="ignore"):
-        padding = np.asarray(padding_value).astype(flat.dtype)
-    if flat.dtype.kind in "biu" and padding != padding_value:
-        raise ValueError(f"padding_value: expected a value of {flat.dtype}, got {padding_value}")
+    padding = padding_bytes(flat.dtype, (), padding_value)
     leading = (B, T) if check_flag("batch_first", batch_first) else (T, B)
-    padded = np.full(leading + flat.shape[1:], padding)
+    padded = np.full(leading + flat.shape[1:], np.frombuffer(padding, flat.dtype)[0])
     _ragged.put_rows(_bytes(np.ascontiguousarray(flat), 1), rows, _bytes(padded, 2))
     return padded
 

@@ -21,7 +21,7 @@ from ..normalization import LayerNorm
 from ..pooling import LastStep, MaxPooling, MeanPooling
 from ..recurrent import GRU, LSTM, RNN
 from ..recurrent_options import ACTIVATIONS, check_activation
-from ..serialization import _library_version, _write
+from ..serialization import library_version, write_atomically
 
 __all__ = ["export_model"]
 
@@ -113,7 +113,7 @@ def export_model(
         value = CONVERTERS[type(layer)](graph, layer, name, value)
     proto = graph.finish(value, metadata or {})
     if path is not None:
-        _write(path, proto.SerializeToString())
+        write_atomically(path, proto.SerializeToString())
     return proto
 
 
@@ -234,7 +234,7 @@ class _Graph:
             opset_imports=[helper.make_opsetid("", OPSET)],
             ir_version=IR_VERSION,
             producer_name="fastrnn",
-            producer_version=_library_version(),
+            producer_version=library_version(),
         )
         helper.set_model_props(model, dict(metadata))
         self.onnx.checker.check_model(model, full_check=True)

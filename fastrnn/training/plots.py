@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ def plot_history(history: History, names: Sequence[str] | None = None) -> Any:
     for name in chosen:
         if name not in history[-1]:
             raise ValueError(f"names: expected some of {', '.join(history[-1])}, got {name!r}")
-    columns = min(len(chosen), MOST_COLUMNS)
+    columns = min(math.ceil(math.sqrt(len(chosen))), MOST_COLUMNS)
     rows = -(-len(chosen) // columns)
     figure, axes = new_figure(columns, rows, 4.2, 3.0, shared=False)
     for axis, name in zip(axes.flat, chosen, strict=False):

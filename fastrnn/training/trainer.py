@@ -251,9 +251,7 @@ class Trainer(Evaluator):
         watchers = CallbackList([*callbacks, *own])
         run = Run(loader, held_out, watchers, self.epoch, self.epoch + epochs, limit, monitor)
         self._run, self.stop = run, False
-        self._now = (
-            EpochState()
-        )  # a stopped epoch begins anew unless a checkpoint says else
+        self._now = EpochState()  # a stopped epoch begins anew unless a checkpoint says else
         try:
             if keeper is not None:
                 keeper.prepare()
