@@ -150,6 +150,11 @@ class Embedding(Layer):
     Attributes
     ----------
     weight : Parameter, shape (V, E)
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a size is less than 1 or no integer, or padding_idx is no row of the table.
     """
 
     _plain_arguments = ("num_embeddings", "embedding_dim")
@@ -337,6 +342,11 @@ class Sequential(Layer):
     ----------
     *layers : Layer
         Parameters are named after their position: "0.weight_ih_l0", "1.weight", ...
+
+    Raises
+    ------
+    TypeError
+        If what is given is no `Layer`.
 
     Examples
     --------

@@ -57,6 +57,12 @@ class RecurrentLoop(RecurrentArguments):
         Whether there are parameters "state_0", ... of the state's arrays, (num_layers * D, S),
         zeros at first: where no state is given, and after resets, it begins with these.
 
+    Raises
+    ------
+    ValueError
+        If there is no cell, sizes of cells that follow each other differ, or the two directions are
+        not of one kind.
+
     Notes
     -----
     Parameters are named after the cells' own, as in PyTorch: "weight_l0", "weight_l0_reverse",

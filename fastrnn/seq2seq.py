@@ -354,7 +354,19 @@ class EncoderDecoder(Composite):
     # --- step by step -------------------------------------------------------------------------
 
     def start(self, source: ArrayLike, lengths: ArrayLike | None = None) -> State:
-        """Encode the source; return the state from which `step` decodes it."""
+        """Encode the source; return the state from which `step` decodes it.
+
+        Parameters
+        ----------
+        source : array_like of int, shape (T_s, B)
+            As of a call.
+        lengths : array_like of int, shape (B,), optional
+
+        Returns
+        -------
+        tuple
+            (`Memory` or None, the decoder's state).
+        """
         memory, state = self._encode(source, lengths)
         return self.decoder.prepare(memory, lengths), self.decoder.start(state)
 
@@ -377,7 +389,19 @@ class EncoderDecoder(Composite):
         return self.output(y), (memory, decoder_state)
 
     def select(self, state: State, indices: ArrayLike) -> State:
-        """Return the state of these rows, in this order; a row may appear any number of times."""
+        """Return the state of these rows, in this order; a row may appear any number of times.
+
+        Parameters
+        ----------
+        state : tuple
+            As `start` or `step` returned it.
+        indices : array_like of int, shape (n,)
+
+        Returns
+        -------
+        tuple
+            A state of n rows.
+        """
         memory, decoder_state = state
         rows = integer_array("indices", indices)
         kept: Memory | None = None if memory is None else memory.select(rows)

@@ -59,6 +59,11 @@ class GradientFlow:
         dict of str to ndarray of float64, shape (T,)
             Element k is the mean over the rows that are longer than k, k steps before the last
             step that the direction makes (the reverse one ends at the first element).
+
+        Raises
+        ------
+        ValueError
+            If `of` is another.
         """
         if of not in ("h", "c"):
             raise ValueError(f"of: expected 'h' or 'c', got {of!r}")
@@ -129,9 +134,9 @@ def gradient_flow(
     x, state, lengths
         As of a call of the model.
     dy : array_like, or callable, optional
-        Gradient of the loss with respect to the model's output y, or what makes it of y, as
-        ``lambda y: losses.cross_entropy(y, targets)[1]``. If None, a random vector of length one
-        for each row, at its last step (for an output without steps: at all of it).
+        Gradient of the loss with respect to the model's output y, of y's shape, or what makes it of
+        y, as ``lambda y: losses.cross_entropy(y, targets)[1]``. If None, a random vector of length
+        one for each row, at its last step (for an output without steps: at all of it).
     clip_norm, clip_value : float, optional
         Limits of the gradient that a layer carries from one step to the one before, (dh, dc) of
         each row: of its norm, and of each of its elements (as Graves 2013, section 2.1). Not those
