@@ -53,7 +53,7 @@ def test_all_that_is_offered_is_in_the_reference():
         for line in page.read_text(encoding="utf-8").splitlines():
             if line.startswith(".. currentmodule:: "):
                 module = importlib.import_module(line.split()[-1])
-            elif re.fullmatch(r"   [A-Za-z_]+", line) and page.stem != "index":
+            elif re.fullmatch(r"   \w+", line) and page.stem != "index":
                 listed[id(getattr(module, line.strip()))] = line.strip()
     missing = [f"{m.__name__}.{n}" for m, n in offered() if id(getattr(m, n)) not in listed]
     assert missing == []
