@@ -15,6 +15,7 @@ from .padding import (
     unpack_sequence,
     unpad_sequence,
 )
+from .prefetch import prefetch
 from .ragged import RaggedArray, write_ragged
 from .sequences import SequenceLoader, as_loader
 from .streams import Streams, split
@@ -33,6 +34,7 @@ __all__ = [
     "pack_sequence",
     "pad_packed_sequence",
     "pad_sequence",
+    "prefetch",
     "split",
     "unpack_sequence",
     "unpad_sequence",

@@ -110,10 +110,13 @@ class StreamLoader(Loader):
     def batches(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
         """Yield the windows from number `start` on; they are the same in every epoch."""
         for index in range(start, len(self)):
-            window = slice(index * self.seq_len, (index + 1) * self.seq_len)
-            yield Batch(self.streams.inputs[window], self.streams.targets[window])
+            yield Batch(*self.streams.window(index * self.seq_len, (index + 1) * self.seq_len))
 
     def config(self) -> dict[str, Any]:
         """Return what decides the batches."""
-        T, B = self.streams.inputs.shape
-        return {"steps": T, "batch": B, "seq_len": self.seq_len, "partial": self.partial}
+        return {
+            "steps": len(self.streams),
+            "batch": self.streams.batch,
+            "seq_len": self.seq_len,
+            "partial": self.partial,
+        }

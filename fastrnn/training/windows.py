@@ -83,7 +83,7 @@ def evaluate(model: Layer, streams: Streams, *, seq_len: int) -> float:
     for inputs, targets in streams.windows(seq_len, partial=True):
         logits, state = model(inputs, state)
         total += losses.cross_entropy(logits, targets, reduction="sum")[0]
-    return total / streams.targets.size
+    return total / (len(streams) * streams.batch)
 
 
 def window_vjp(
