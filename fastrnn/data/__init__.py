@@ -19,6 +19,7 @@ from .prefetch import prefetch
 from .ragged import RaggedArray, write_ragged
 from .sequences import SequenceLoader, as_loader
 from .streams import Streams, split
+from .windows import WindowLoader, sliding_windows
 
 __all__ = [
     "Batch",
@@ -28,6 +29,7 @@ __all__ = [
     "SequenceLoader",
     "StreamLoader",
     "Streams",
+    "WindowLoader",
     "as_loader",
     "lengths_to_mask",
     "pack_padded_sequence",
@@ -35,6 +37,7 @@ __all__ = [
     "pad_packed_sequence",
     "pad_sequence",
     "prefetch",
+    "sliding_windows",
     "split",
     "unpack_sequence",
     "unpad_sequence",
