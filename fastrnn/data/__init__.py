@@ -5,6 +5,7 @@ zero are legal.
 """
 
 from .batches import Batch, Loader, StreamLoader
+from .frames import sequences_from_frame
 from .padding import (
     PackedSequence,
     lengths_to_mask,
@@ -37,6 +38,7 @@ __all__ = [
     "pad_packed_sequence",
     "pad_sequence",
     "prefetch",
+    "sequences_from_frame",
     "sliding_windows",
     "split",
     "unpack_sequence",
