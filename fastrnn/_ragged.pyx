@@ -332,7 +332,7 @@ ctypedef fused unit:
 
 cdef void _put(Batch& batch, bint batch_first) noexcept nogil:
     """Fill `out`, each element once."""
-    cdef Py_ssize_t T = batch.steps, B = batch.count, width = batch.width, b, t
+    cdef Py_ssize_t T = batch.steps, B = batch.count, width = batch.width, b
     cdef Place source
     if batch_first:
         for b in range(B):
@@ -348,14 +348,22 @@ cdef void _put(Batch& batch, bint batch_first) noexcept nogil:
     elif width == 8:
         _put_columns[uint64_t](batch, 0)
     else:
-        for b in range(B):
-            source = batch.sources[b]
-            for t in range(T):
-                memcpy(
-                    batch.out + (t * B + b) * width,
-                    source.start + t * width if t < source.length else batch.padding,
-                    width,
-                )
+        _put_steps(batch)
+
+
+cdef void _put_steps(Batch& batch) noexcept nogil:
+    """Fill (T, B, ...), eight sequences at a time, as narrow steps share lines of `out`."""
+    cdef Py_ssize_t B = batch.count, width = batch.width, first, t, b
+    cdef char* out
+    for first in range(0, B, 8):
+        for t in range(batch.steps):
+            out = batch.out + (t * B + first) * width
+            for b in range(first, min(first + 8, B)):
+                if t < batch.sources[b].length:
+                    memcpy(out, batch.sources[b].start + t * width, width)
+                else:
+                    memcpy(out, batch.padding, width)
+                out += width
 
 
 cdef void _fill(Batch& batch, Py_ssize_t first, Py_ssize_t count) noexcept nogil:
