@@ -380,29 +380,32 @@ cdef void _fill(Batch& batch, Py_ssize_t first, Py_ssize_t count) noexcept nogil
             memcpy(batch.out + n * width, batch.padding, width)
 
 
-cdef void _put_columns(Batch& batch, unit padding) noexcept nogil:
+cdef void _put_columns(Batch& batch, unit size) noexcept nogil:
     """Fill (T, B) with steps of one number, eight sequences at a time: lines of `out` are whole."""
+    # `size` only says by its type how many bytes a step has
     cdef Py_ssize_t T = batch.steps, B = batch.count, first, many, shortest, t, j
-    cdef const unit* sources[8]
+    cdef const char* sources[8]
     cdef int64_t lengths[8]
-    cdef unit* row
-    memcpy(&padding, batch.padding, sizeof(unit))
+    cdef char* row
     for first in range(0, B, 8):
         many = min(8, B - first)
         shortest = T if many == 8 else 0
         for j in range(many):
-            sources[j] = <const unit*>batch.sources[first + j].start
+            sources[j] = batch.sources[first + j].start
             lengths[j] = batch.sources[first + j].length
             shortest = min(shortest, lengths[j])
-        row = <unit*>batch.out + first
+        row = batch.out + first * sizeof(unit)
         for t in range(shortest):
-            for j in range(8):
-                row[j] = sources[j][t]
-            row += B
+            for j in range(8):  # a copy of a size that is known is a move, aligned or not
+                memcpy(row + j * sizeof(unit), sources[j] + t * sizeof(unit), sizeof(unit))
+            row += B * sizeof(unit)
         for t in range(shortest, T):
             for j in range(many):
-                row[j] = sources[j][t] if t < lengths[j] else padding
-            row += B
+                if t < lengths[j]:
+                    memcpy(row + j * sizeof(unit), sources[j] + t * sizeof(unit), sizeof(unit))
+                else:
+                    memcpy(row + j * sizeof(unit), batch.padding, sizeof(unit))
+            row += B * sizeof(unit)
 
 
 # --- text -----------------------------------------------------------------------------------------
