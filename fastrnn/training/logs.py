@@ -127,7 +127,7 @@ def _table(records: list[Record], heading: bool = True) -> str:
 def _event_writer(folder: Path) -> Any:
     """Return a writer of TensorBoard's events to the folder, None where it is not installed."""
     try:
-        from tensorboard.summary import Writer  # type: ignore[import-untyped]
+        from tensorboard.summary import Writer
     except ImportError:
         return None
     return Writer(str(folder))
