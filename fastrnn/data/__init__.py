@@ -5,6 +5,7 @@ zero are legal.
 """
 
 from .batches import Batch, Loader, StreamLoader
+from .frames import sequences_from_frame
 from .padding import (
     PackedSequence,
     lengths_to_mask,
@@ -19,6 +20,7 @@ from .prefetch import prefetch
 from .ragged import RaggedArray, write_ragged
 from .sequences import SequenceLoader, as_loader
 from .streams import Streams, split
+from .windows import WindowLoader, sliding_windows
 
 __all__ = [
     "Batch",
@@ -28,6 +30,7 @@ __all__ = [
     "SequenceLoader",
     "StreamLoader",
     "Streams",
+    "WindowLoader",
     "as_loader",
     "lengths_to_mask",
     "pack_padded_sequence",
@@ -35,6 +38,8 @@ __all__ = [
     "pad_packed_sequence",
     "pad_sequence",
     "prefetch",
+    "sequences_from_frame",
+    "sliding_windows",
     "split",
     "unpack_sequence",
     "unpad_sequence",

@@ -24,7 +24,7 @@ class Batch(NamedTuple):
     ----------
     inputs : ndarray
         As the model takes them: (T, B, F) numbers or (T, B) token ids; (B, T, ...) for a model
-        with ``batch_first``.
+        with ``batch_first``. A tuple of arrays for a trainer that calls its model in another way.
     targets : ndarray, optional
         As the loss takes them: (B, ...) for one of each sequence, (T, B, ...) for one of each step.
     lengths : ndarray of int64, shape (B,), optional
@@ -35,7 +35,7 @@ class Batch(NamedTuple):
         Which of the loader's examples these are.
     """
 
-    inputs: Array
+    inputs: Any
     targets: Array | None = None
     lengths: Integers | None = None
     mask: NDArray[np.bool_] | None = None

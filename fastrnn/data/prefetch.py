@@ -57,7 +57,7 @@ class Prefetched(Loader):
 
     def __init__(self, loader: Loader, ahead: int) -> None:
         self.loader, self.ahead = loader, ahead
-        self.stateful = loader.stateful
+        self.stateful, self.batch_first = loader.stateful, loader.batch_first
 
     def __len__(self) -> int:
         """Return the number of batches of an epoch."""
