@@ -16,7 +16,8 @@ REFERENCE = Path(__file__).parent.parent / "docs" / "reference"
 PUBLIC = (
     "fastrnn",
     *("fastrnn.attention", "fastrnn.base", "fastrnn.data", "fastrnn.decoding", "fastrnn.init"),
-    *("fastrnn.inspect", "fastrnn.interop.onnx", "fastrnn.losses", "fastrnn.metrics"),
+    *("fastrnn.estimators", "fastrnn.inspect", "fastrnn.interop.onnx", "fastrnn.losses"),
+    "fastrnn.metrics",
     *("fastrnn.optim", "fastrnn.recurrent", "fastrnn.serialization", "fastrnn.text"),
     *("fastrnn.training",),
 )
