@@ -17,7 +17,7 @@ from sklearn.model_selection import train_test_split
 from fastrnn.estimators import SequenceClassifier
 
 
-def main(max_epochs: int = 30) -> float:
+def main(max_epochs: int = 40) -> float:
     """Train and return the share of the test images that is recognised."""
     images, digits = load_digits(return_X_y=True)
     train_images, test_images, train_digits, test_digits = train_test_split(
