@@ -1,5 +1,6 @@
 """The command line, in this process through `cli.main` and as a process of its own."""
 
+import csv
 import fcntl
 import json
 import os
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import fastrnn
-from fastrnn import cli, text
+from fastrnn import Trainer, cli, text
 
 TEXT = "the cat sat on the mat; the dog sat on the log.\n" * 40
 TINY = ("--hidden", "6", "--layers", "1", "--seq-len", "8", "--batch", "4", "--threads", "1")
@@ -79,7 +80,14 @@ def test_train_reports_and_saves(capsys):
     assert report["parameters"] == loaded.model.num_parameters()
     assert loaded.metadata["validation_loss"] == report["validation_loss"]
     assert loaded.recipe == text.Recipe(hidden=6, layers=1, seq_len=8, batch=4, epochs=3)
-    assert sorted(os.listdir("a/b")) == ["config.toml", "model.safetensors"]
+    kept = {name for name in os.listdir("a/b") if not name.startswith("events.out.tfevents.")}
+    assert kept == {
+        *("model.safetensors", "checkpoint.safetensors", "config.toml", "log.csv", "log.jsonl")
+    }
+    with open("a/b/log.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["epoch"]) for row in rows] == [1, 2, 3]
+    assert float(rows[-1]["validation_loss"]) == report["validation_loss"]
 
 
 def test_defaults_are_the_recipe(monkeypatch):
@@ -126,16 +134,18 @@ def test_time_limit_ends_within_an_epoch(capsys):
 
 
 def test_divergence_ends_and_keeps_the_last_good_model(capsys, monkeypatch):
-    epoch = text.Training.epoch
+    compute_loss = Trainer.compute_loss
 
-    def diverging(self):
-        for loss in epoch(self):
-            yield loss if self.epochs < 1 else float("nan")
+    def diverging(self, batch, outputs):
+        loss, *rest = compute_loss(self, batch, outputs)
+        return (loss if not self.history else float("nan")), *rest
 
-    monkeypatch.setattr(text.Training, "epoch", diverging)
+    monkeypatch.setattr(Trainer, "compute_loss", diverging)
     assert cli.main(["train", "good.txt", *TINY, "--out", "out"]) == 1
-    message = "the loss is nan in epoch 2: try a lower --lr or --clip; "
-    assert message + "out/model.safetensors holds the model of epoch 1\n" in capsys.readouterr().err
+    (err,) = capsys.readouterr().err.splitlines()
+    assert "(epoch 2, batch 1): the loss is nan; " in err
+    message = "Try a lower --lr or --clip; out/model.safetensors holds the model of epoch 1"
+    assert err.endswith(message)
     assert text.load_model("out/model.safetensors").metadata["epochs"] == 1
 
 

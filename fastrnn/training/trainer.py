@@ -30,7 +30,12 @@ from .evaluation import Evaluator, added
 from .history import History, Record
 from .run import EpochState, Run, Status, groups, number_of_items
 
-__all__ = ["Trainer"]
+__all__ = ["ADVICE", "Trainer"]
+
+ADVICE = (  # the end of what is said of a number that is not finite
+    " The weights are those before the step. A lower learning rate or clip_norm may help; "
+    "on_nonfinite='skip' leaves such steps out."
+)
 
 
 class Trainer(Evaluator):
@@ -381,8 +386,7 @@ class Trainer(Evaluator):
         raise FloatingPointError(
             f"step {self.step} (epoch {self.epoch + 1}, batch {self._now.batch + 1}): "
             f"{problem}; {place}; the largest norm of a gradient so far was {norm:.4g}"
-            f"{f', of {name}' if name else ''}. The weights are those before the step. A lower "
-            "learning rate or clip_norm may help; on_nonfinite='skip' leaves such steps out."
+            f"{f', of {name}' if name else ''}.{ADVICE}"
         )
 
     def _end_epoch(self, run: Run) -> None:
