@@ -1,10 +1,12 @@
-"""Read lines of handwritten digits without being told where each digit is: CTC.
+"""Many to many, unaligned: lines of digits and CTC
+================================================
 
-Each line is made of three to eight of scikit-learn's bundled digits, stretched or squeezed, moved
-up or down, and put next to each other with gaps or an overlap; there are new lines in each epoch. A
-bidirectional GRU goes over a line, four columns of pixels at a time; the loss is `ctc_loss`. It is
-measured on lines of digits that it has never seen. Label errors are the edits (Levenshtein, 1966)
-that make the right labels of those that were read, by the number of right labels.
+Lines of handwritten digits are read without being told where each digit is. Each line is made of
+three to eight of scikit-learn's bundled digits, stretched or squeezed, moved up or down, and put
+next to each other with gaps or an overlap; there are new lines in each epoch. A bidirectional GRU
+goes over a line, four columns of pixels at a time; the loss is ``ctc_loss``. It is measured on
+lines of digits that it has never seen. Label errors are the edits (Levenshtein, 1966) that make the
+right labels of those that were read, by the number of right labels. ::
 
     python examples/ctc_ocr.py
 """
@@ -99,7 +101,30 @@ def error_rates(model, lines, targets):
     )
 
 
-def main(epochs=12, lines=1500, test_lines=400, hidden=48, batch=10, lr=5e-3, seed=1):
+def plot(model, lines, targets):
+    """Draw some lines, and below each what the model takes each frame for."""
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError:  # the picture is an extra
+        return
+    figure, axes = plt.subplots(2 * len(lines), 1, figsize=(8, 1.9 * len(lines)))
+    for line, labels, image, heat in zip(lines, targets, axes[::2], axes[1::2], strict=True):
+        pixels = line.reshape(len(line), HEIGHT, WINDOW)[:, :, :STRIDE]
+        image.imshow(pixels.swapaxes(0, 1).reshape(HEIGHT, -1), cmap="gray_r", aspect="auto")
+        image.axis("off")
+        logits, _ = model(line[:, None])
+        read = decoding.ctc_greedy(logits, None, BLANK).tokens[0] - 1
+        image.set_title(f"is {labels - 1}, read {read}", fontsize=9)
+        shares = np.exp(logits[:, 0] - logits[:, 0].max(axis=-1, keepdims=True))
+        shares /= shares.sum(axis=-1, keepdims=True)
+        heat.imshow(shares.T, cmap="Blues", aspect="auto", vmin=0, vmax=1)
+        heat.set_yticks(range(0, 11, 2), ["blank", "1", "3", "5", "7", "9"], fontsize=6)
+        heat.set_xticks([])
+    figure.suptitle("Lines, and below each the probabilities of the digits at each frame")
+    plt.show()
+
+
+def main(epochs=12, lines=1500, test_lines=400, hidden=48, batch=10, lr=5e-3, seed=1, draw=False):
     """Train, print, and return the label error rates of best path and prefix search."""
     rng = np.random.default_rng(seed)
     digits = load_digits()
@@ -123,6 +148,8 @@ def main(epochs=12, lines=1500, test_lines=400, hidden=48, batch=10, lr=5e-3, se
     best_path, prefix = error_rates(model, test, right)
     print(f"{test_lines} lines of {sum(map(len, right)):,} digits that were not trained on:")
     print(f"label error rate {best_path:.2%} by best path, {prefix:.2%} by prefix search")
+    if draw:
+        plot(model, test[:3], right[:3])
     return best_path, prefix
 
 
@@ -132,4 +159,4 @@ if __name__ == "__main__":
     parser.add_argument("--hidden", type=int, default=48, help="units each way (default: 48)")
     arguments = parser.parse_args()
     fastrnn.set_num_threads(1)  # a second one gains little here, and loses much on busy cores
-    main(**vars(arguments))
+    main(**vars(arguments), draw=True)

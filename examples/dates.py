@@ -1,8 +1,11 @@
-"""Dates in words to ISO dates, letter by letter, with an encoder-decoder and attention.
+"""Many to many: dates in words to ISO dates
+=========================================
+
+Letter by letter, with an encoder-decoder and attention::
 
     the fourteenth of july nineteen eighty nine  ->  1989-07-14
 
-`python examples/dates.py` trains for some 20 seconds and prints the share of held-out dates
+``python examples/dates.py`` trains for some 20 seconds and prints the share of held-out dates
 that come out right in all ten characters. Days of the test set are in no example of the training,
 in whatever format.
 """
@@ -115,7 +118,24 @@ def translate(model, source, lengths):
     return ["".join(TARGET[token] for token in row) for row in np.transpose(steps)]
 
 
-def main(steps=500, batch=64, test=2000, seed=0):
+def plot(model, day, text):
+    """Draw where the decoder looks in the text while it writes the date."""
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError:  # the picture is an extra
+        return
+    source = np.array([SOURCE.index(c) + 1 for c in text])[:, None]
+    inputs = np.array([TARGET.index(c) for c in f"^{day}"])[:, None]
+    _, weights = model(source, inputs)  # (T, 1, T_s)
+    _, axes = plt.subplots(figsize=(9, 3.4))
+    axes.imshow(weights[:, 0], cmap="Blues", aspect="auto", vmin=0, vmax=1)
+    axes.set_xticks(range(len(text)), text, family="monospace")
+    axes.set_yticks(range(len(inputs)), [*str(day), "end"], family="monospace")
+    axes.set(xlabel="read", ylabel="written", title="Where the decoder looks for each character")
+    plt.show()
+
+
+def main(steps=500, batch=64, test=2000, seed=0, draw=False):
     """Train, print, and return the shares of right dates and right characters."""
     rng = np.random.default_rng(seed)
     first = datetime.date(1900, 1, 1).toordinal()
@@ -147,8 +167,10 @@ def main(steps=500, batch=64, test=2000, seed=0):
     characters = np.mean([a == b for a, b in zip("".join(guesses), "".join(wanted), strict=True)])
     print(f"right characters of {test} held-out dates: {characters:.2%}")
     print(f"exact match of {test} held-out dates: {exact:.2%}")
+    if draw:
+        plot(model, datetime.date(1989, 7, 14), "the fourteenth of july nineteen eighty nine")
     return exact, characters
 
 
 if __name__ == "__main__":
-    main()
+    main(draw=True)

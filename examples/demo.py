@@ -1,7 +1,9 @@
-"""Train a character model on Python's own documentation for a minute, then let it write.
+"""A character model that writes like Python's documentation
+=========================================================
 
-`make demo` runs this; `python examples/demo.py --seconds 10` is a shorter one. Everything here is
-done by the `fastrnn` command, and each command line is shown as it runs.
+It trains for a minute, then writes. ``make demo`` runs this; ``python examples/demo.py --seconds
+10`` is a shorter one. Everything here is done by the ``fastrnn`` command, and each command line is
+shown as it runs.
 """
 
 import argparse

@@ -1,4 +1,7 @@
-"""Digits read row by row, from the top: what is known after each row.
+"""Digits read row by row: what is known after each row
+====================================================
+
+::
 
     python examples/digits_by_rows.py    (needs scikit-learn, for its bundled digits)
 
@@ -57,7 +60,36 @@ def accuracies(model, rows, digits):
     return (logits.argmax(axis=-1) == digits).mean(axis=1)
 
 
-def main(epochs: int = 30) -> float:
+def plot(model, rows, digits, table) -> None:
+    """Draw what the model takes some images for after each row, and how often it is right."""
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError:  # the picture is an extra
+        return
+    shares = model(rows)[0]
+    shares = np.exp(shares - shares.max(axis=-1, keepdims=True))
+    shares /= shares.sum(axis=-1, keepdims=True)
+    figure = plt.figure(figsize=(9, 6.2))
+    upper, lower = figure.subfigures(2, 1, height_ratios=(1.1, 1))
+    chosen = [int(np.flatnonzero(digits == digit)[0]) for digit in (0, 3, 6, 8)]
+    panels = upper.subplots(1, 8, width_ratios=(0.8, 1) * 4)
+    for image, heat, index in zip(panels[::2], panels[1::2], chosen, strict=True):
+        image.imshow(rows[:, index], cmap="gray_r", aspect="auto")
+        image.set(xticks=[], yticks=range(8), yticklabels=range(1, 9))
+        heat.imshow(shares[:, index], cmap="viridis", vmin=0, vmax=1, aspect="auto")
+        heat.set(xticks=range(0, 10, 3), yticks=[], xlabel="taken for")
+    panels[0].set_ylabel("rows read")
+    upper.suptitle("How sure it is of each digit after each row (yellow: certain)")
+    axes = lower.subplots()
+    for values, label in zip(table, ("asked after each row", "asked after the last"), strict=True):
+        axes.plot(range(1, 9), values, marker="o", label=label)
+    axes.axhline(0.1, color="gray", linestyle=":", label="chance")
+    axes.set(xlabel="rows read", ylabel="test images recognised", ylim=(0, 1.03))
+    axes.legend()
+    plt.show()
+
+
+def main(epochs: int = 30, draw: bool = False) -> float:
     """Train both and return the share that the first recognises after all rows."""
     rows, digits, test_rows, test_digits = load()
     each, last = make_model(), make_model()
@@ -68,8 +100,10 @@ def main(epochs: int = 30) -> float:
     print("rows read   asked after each row   asked after the last")
     for row, (a, b) in enumerate(zip(*table, strict=True), 1):
         print(f"{row:9d}   {a:20.1%}   {b:20.1%}")
+    if draw:
+        plot(each, test_rows, test_digits, table)
     return float(table[0][-1])
 
 
 if __name__ == "__main__":
-    main()
+    main(draw=True)

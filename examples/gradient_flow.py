@@ -1,5 +1,7 @@
-"""How far back do gradients reach? Vanilla networks and gated ones, with and without clipping.
+"""How far back do gradients reach?
+================================
 
+Vanilla networks and gated ones, with and without clipping.
 A random gradient of length one is given at the last of 100 steps, and the norm of dL/dh_t is
 followed back to the first. The networks are as they are before training, with these choices:
 

@@ -1,4 +1,7 @@
-"""Many to one: what a sentence wants. Words in, an intent out: "what time is it?" asks the time.
+"""Many to one: what a sentence wants
+==================================
+
+Words in, an intent out: "what time is it?" asks the time::
 
     python examples/intents.py
 
@@ -203,7 +206,29 @@ def train(reader: Reader, sentences: list[Sentence], epochs: int, batch_size: in
             print(f"epoch {epoch + 1}: loss {total / len(order):.4f}")
 
 
-def main(epochs: int = 15) -> float:
+def plot(reader: Reader, sentences: list[Sentence]) -> None:
+    """Draw how often each intent is taken for each."""
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError:  # the picture is an extra
+        return
+    answers = reader.intents([sentence for sentence, _ in sentences])
+    counts = np.zeros((len(NAMES), len(NAMES)))
+    np.add.at(counts, ([intent for _, intent in sentences], answers), 1)
+    shares = counts / counts.sum(axis=1, keepdims=True)
+    _, axes = plt.subplots(figsize=(6.4, 5.4))
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for row, column in np.argwhere(counts):
+        color = "white" if shares[row, column] > 0.5 else "black"
+        label = f"{shares[row, column]:.0%}"
+        axes.text(column, row, label, ha="center", va="center", color=color, fontsize=9)
+    axes.set_xticks(range(len(NAMES)), NAMES, rotation=45, ha="right")
+    axes.set_yticks(range(len(NAMES)), NAMES)
+    axes.set(xlabel="understood", ylabel="meant", title="Sentences of templates not seen")
+    plt.show()
+
+
+def main(epochs: int = 15, draw: bool = False) -> float:
     """Train and return the share of the test sentences of other templates that are understood."""
     sentences, same, other = make_sentences()
     reader = Reader(sentences)
@@ -224,8 +249,10 @@ def main(epochs: int = 15) -> float:
     print(f"{len(same)} other sentences of the same templates: {reader.accuracy(same):.1%}")
     right = reader.accuracy(other)
     print(f"{len(other)} sentences of templates not seen: {right:.1%}")
+    if draw:
+        plot(reader, other)
     return right
 
 
 if __name__ == "__main__":
-    main()
+    main(draw=True)

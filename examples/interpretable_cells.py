@@ -1,16 +1,19 @@
-"""A character model learns a made-up language; which of its cells follow quotes and brackets?
+"""Interpretable cells: who follows quotes and brackets?
+=====================================================
 
-The text is made here: words that differ inside quotations, inside brackets and outside, but are
-spelt with the same letters, in lines of about 50 characters. So no single character tells where one
-is: a model that predicts well has to remember. After training, the cells of the LSTM are ranked by
-how well each alone tells whether a character is inside; the same search in the model before
-training says what any cells would give. A page shows the text coloured by the best.
-(Karpathy, Johnson & Fei-Fei 2016, "Visualizing and understanding recurrent networks".)
+A character model learns a made-up language. Words differ inside quotations, inside brackets and
+outside, but are spelt with the same letters, so no single character tells where one is: a model
+that predicts well has to remember. After training, the cells of the LSTM are ranked by how well
+each alone tells whether a character is inside; the same search in the model before training says
+what any cells would give. A page shows the text coloured by the best. (Karpathy, Johnson & Fei-Fei
+2016, "Visualizing and understanding recurrent networks".)
 """
 
 import argparse
 import random
 from pathlib import Path
+
+import numpy as np
 
 from fastrnn import inspect, text
 
@@ -61,12 +64,33 @@ def search(model, vocabulary, content: str) -> dict[str, tuple[inspect.CellScore
     return best
 
 
+def plot(shown: str, column, label: str) -> None:
+    """Draw the text, line by line, on the colours of a cell's activations."""
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError:  # the picture is an extra
+        return
+    lines = shown.split("\n")[:12]
+    colors, start = np.full((len(lines), max(map(len, lines))), np.nan), 0
+    _, axes = plt.subplots(figsize=(9, 3.6))
+    for row, line in enumerate(lines):
+        colors[row, : len(line)] = column[start : start + len(line)]
+        start += len(line) + 1
+        for place, character in enumerate(line):
+            axes.text(place, row, character, ha="center", va="center", family="monospace")
+    axes.imshow(colors, cmap="RdBu_r", vmin=-1.6, vmax=1.6, aspect="auto")
+    axes.set_title(label, loc="left")
+    axes.axis("off")
+    plt.show()
+
+
 def main(
     length: int = 400_000,
     unseen_length: int = 20_000,
     epochs: int = 6,
     hidden: int = 32,
     out: str | None = "cells.html",
+    draw: bool = False,
 ) -> dict[str, tuple[float, float]]:
     """Print and return the held-out score of the best cell, trained and untrained."""
     recipe = text.Recipe(
@@ -83,8 +107,16 @@ def main(
             flush=True,
         )
     after = search(training.model, training.vocabulary, unseen)
+    shown = unseen[:4000]
+    found = inspect.activations(training.model, training.vocabulary.encode(shown))
+    values = found.values[:, [score.cell for score, _ in after.values()]]
+    labels = [f"{name}: {cell} ({score.score:.3f})" for name, (score, cell) in after.items()]
     if out is not None:
-        _write(Path(out), training, unseen[:4000], after)
+        page = inspect.color_text(shown, values, labels, "Cells of a made-up language")
+        Path(out).write_text(page, encoding="utf-8")
+        print(f"Wrote {out}.")
+    if draw:
+        plot(shown, values[:, -1], labels[-1])
     print("Best cell on text that neither training nor the search has seen:")
     for name in PROPERTIES:
         (new, cell), (old, _) = after[name], before[name]
@@ -92,18 +124,8 @@ def main(
     return {name: (after[name][0].score, before[name][0].score) for name in PROPERTIES}
 
 
-def _write(path: Path, training: text.Training, shown: str, best) -> None:
-    found = inspect.activations(training.model, training.vocabulary.encode(shown))
-    columns = [score.cell for score, _ in best.values()]
-    labels = [f"{name}: {cell} ({score.score:.3f})" for name, (score, cell) in best.items()]
-    title = "Cells of a made-up language"
-    page = inspect.color_text(shown, found.values[:, columns], labels, title)
-    path.write_text(page, encoding="utf-8")
-    print(f"Wrote {path}.")
-
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, default=6, help="(default: 6)")
     parser.add_argument("--out", default="cells.html", help="default: cells.html")
-    main(**vars(parser.parse_args()))
+    main(**vars(parser.parse_args()), draw=True)

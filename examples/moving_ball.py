@@ -1,4 +1,7 @@
-"""Many to many, in step: where a ball is moving, told at each frame of a film.
+"""Many to many, in step: where a ball is moving
+=============================================
+
+Told at each frame of a film::
 
     python examples/moving_ball.py
 
@@ -101,7 +104,35 @@ def accuracy(model, with_memory: bool, films_of_test) -> float:
     return float((logits.argmax(axis=-1) == directions)[mask].mean())
 
 
-def main(steps: int = 800) -> float:
+def plot(model, films_of_test) -> None:
+    """Draw a film with the way the ball came (green) and the answer (red where it differs)."""
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError:  # the picture is an extra
+        return
+    frames, directions, _ = films_of_test
+    shown = max(range(frames.shape[1]), key=lambda film: len(set(directions[1:15, film])))
+    film, directions = frames[:15, shown], directions[:15, shown]
+    answers = model(film)[0].argmax(axis=-1)
+    figure, axes = plt.subplots(2, 7, figsize=(9, 3))
+    figure.suptitle("Where the ball goes: true (green, long) and named (white, or red if wrong)")
+    for t, panel in enumerate(axes.flat, 1):
+        pixels = film[t].reshape(SIZE, SIZE)
+        y, x = np.unravel_index(pixels.argmax(), pixels.shape)
+        panel.imshow(pixels, cmap="viridis", origin="lower")
+        named = "white" if answers[t] == directions[t] else "red"
+        for direction, color, length in ((directions[t], "limegreen", 4), (answers[t], named, 2)):
+            way = np.array([np.cos(direction * np.pi / 4), np.sin(direction * np.pi / 4)])
+            arrow = {"color": color, "width": 1, "headwidth": 6, "headlength": 6}
+            panel.annotate(
+                "", (x, y) + length * way, (x, y), arrowprops=arrow, annotation_clip=False
+            )
+        panel.text(-0.2, SIZE - 0.8, t, color="white", va="top")
+        panel.set(xticks=[], yticks=[])
+    plt.show()
+
+
+def main(steps: int = 800, draw: bool = False) -> float:
     """Train and return the share of the test frames whose direction is named."""
     test = films(200, 30, np.random.default_rng(6))
     model, without = make_model(), make_model()
@@ -116,8 +147,10 @@ def main(steps: int = 800) -> float:
     right = accuracy(model, True, test)
     print(f"200 test films, frames named right {right:.1%}")
     print(f"without memory, each frame alone   {accuracy(without, False, test):.1%}")
+    if draw:
+        plot(model, test)
     return right
 
 
 if __name__ == "__main__":
-    main()
+    main(draw=True)

@@ -1,4 +1,7 @@
-"""One to many: an image in, a word out. Digits are read and spelled, letter by letter.
+"""One to many: an image in, a word out
+====================================
+
+Digits are read and spelled, letter by letter::
 
     python examples/one_to_many.py       (needs scikit-learn, for its bundled digits)
 
@@ -74,7 +77,23 @@ class Speller:
         return words
 
 
-def main(epochs: int = 25) -> float:
+def plot(images, words, right) -> None:
+    """Draw some images and the words for them; all that are wrong come first."""
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError:  # the picture is an extra
+        return
+    order = np.argsort(right, kind="stable")
+    figure, axes = plt.subplots(3, 6, figsize=(8, 5))
+    figure.suptitle("Images and what was written (first, in red, all that is wrong)")
+    for panel, index in zip(axes.flat, order, strict=False):
+        panel.imshow(images[index].reshape(8, 8), cmap="gray_r")
+        panel.set_title(words[index], color="tab:green" if right[index] else "tab:red")
+        panel.axis("off")
+    plt.show()
+
+
+def main(epochs: int = 25, draw: bool = False) -> float:
     """Train and return the share of the test images whose whole name is right."""
     images, digits, test_images, test_digits = load()
     spelled = [np.array([LETTERS.index(letter) for letter in name]) for name in NAMES]
@@ -95,8 +114,10 @@ def main(epochs: int = 25) -> float:
     print("the first test images:", ", ".join(words[:8]))
     print(f"{len(words)} test images, whole words right {right.mean():.1%}")
     print(f"words that are no names of digits: {sum(word not in NAMES for word in words)}")
+    if draw:
+        plot(test_images, words, right)
     return float(right.mean())
 
 
 if __name__ == "__main__":
-    main()
+    main(draw=True)

@@ -1,4 +1,7 @@
-"""One to one: a vector in, a class out. Images of digits, read as sequences of a single step.
+"""One to one: a vector in, a class out
+====================================
+
+Images of digits, read as sequences of a single step::
 
     python examples/one_to_one.py        (needs scikit-learn, for its bundled digits)
 
@@ -21,7 +24,29 @@ def load(seed: int = 0):
     return images[:1300], digits[:1300], images[1300:], digits[1300:]
 
 
-def main(epochs: int = 30) -> float:
+def plot(images, digits, logits) -> None:
+    """Draw the images that the model is least sure of: its answers, and how sure it is."""
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError:  # the picture is an extra
+        return
+    shares = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    shares /= shares.sum(axis=-1, keepdims=True)
+    least = np.argsort(shares.max(axis=-1))[:12]
+    figure, axes = plt.subplots(2, 6, figsize=(8, 3.4))
+    figure.suptitle("The twelve test images it is least sure of")
+    for panel, index in zip(axes.flat, least, strict=True):
+        answer = int(shares[index].argmax())
+        right = answer == digits[index]
+        panel.imshow(images[index].reshape(8, 8), cmap="gray_r")
+        label = f"{answer}: {shares[index, answer]:.0%}"
+        label += "" if right else f", is {digits[index]}"
+        panel.set_title(label, color="tab:green" if right else "tab:red", fontsize=10)
+        panel.axis("off")
+    plt.show()
+
+
+def main(epochs: int = 30, draw: bool = False) -> float:
     """Train and return the share of the test images that are recognised."""
     images, digits, test_images, test_digits = load()
     model = fastrnn.Sequential(
@@ -51,8 +76,10 @@ def main(epochs: int = 30) -> float:
     logits, _ = model(test_images[None])
     accuracy = float((logits[0].argmax(axis=-1) == test_digits).mean())
     print(f"{len(test_digits)} test images, accuracy {accuracy:.1%}")
+    if draw:
+        plot(test_images, test_digits, logits[0])
     return accuracy
 
 
 if __name__ == "__main__":
-    main()
+    main(draw=True)

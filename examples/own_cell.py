@@ -1,13 +1,15 @@
-"""A recurrent cell of one's own, in NumPy: the minimal gated unit, trained on the adding problem.
+"""A recurrent cell of one's own, in NumPy
+=======================================
 
-The cell (Zhou, Wu, Zhang & Zhou 2016, "Minimal gated unit for recurrent neural networks", eq. 5)
-has one gate where a GRU has two:
+The minimal gated unit, trained on the adding problem. The cell (Zhou, Wu, Zhang & Zhou 2016,
+"Minimal gated unit for recurrent neural networks", eq. 5)
+has one gate where a GRU has two::
 
     f = sigmoid(W_f x_t + U_f h + b_f)
     n = tanh(W_n x_t + U_n (f * h) + b_n)
     h' = (1 - f) * h + f * n
 
-`fastrnn.RecurrentLoop` runs it over sequences: as many layers and directions as one likes, with
+``fastrnn.RecurrentLoop`` runs it over sequences: as many layers and directions as one likes, with
 lengths, masks and resets. The task (Hochreiter & Schmidhuber 1997, section 5.4): of a sequence of
 random numbers, two are marked; their sum is wanted after the last step. Who always answers 1 has a
 mean squared error of 1/6.
@@ -79,13 +81,31 @@ def check():
     return max(fastrnn.check_gradients(cell, rng.normal(size=(5, 3))).values())
 
 
-def main(steps=1200, length=30, hidden_size=32, batch=64, seed=0):
+def plot(errors, answer, target):
+    """Draw the errors during training, and the answers to new sequences."""
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError:  # the picture is an extra
+        return
+    _, (left, right) = plt.subplots(1, 2, figsize=(8.5, 3.6), width_ratios=(1.4, 1))
+    left.semilogy(errors, linewidth=1)
+    left.axhline(1 / 6, color="gray", linestyle=":")
+    left.text(len(errors), 1 / 6, "always 1", ha="right", va="bottom", color="gray")
+    left.set(xlabel="step", ylabel="mean squared error", title="Training")
+    right.plot([0, 2], [0, 2], color="gray", linewidth=1)
+    right.scatter(target, answer, s=4)
+    right.set(xlabel="sum", ylabel="answer", title="1000 new sequences", aspect="equal")
+    plt.show()
+
+
+def main(steps=1200, length=30, hidden_size=32, batch=64, seed=0, draw=False):
     """Train; return the mean squared error on new sequences."""
     rng = np.random.default_rng(seed)
     recurrent = fastrnn.RecurrentLoop(MGU(2, hidden_size, seed=rng))
     linear = fastrnn.Linear(hidden_size, 1, seed=rng)
     parameters = [*recurrent.parameters().values(), *linear.parameters().values()]
     optimizer = fastrnn.optim.Adam(parameters, lr=0.01)
+    errors = []
     for step in range(1, steps + 1):
         x, lengths, target = make_batch(rng, length, batch)
         (_, h), pull_recurrent = recurrent.vjp(x, lengths=lengths)
@@ -96,16 +116,20 @@ def main(steps=1200, length=30, hidden_size=32, batch=64, seed=0):
         fastrnn.optim.clip_grad_norm(parameters, 1.0)
         optimizer.lr = 0.01 * min(1.0, 2 * (1 - step / (steps + 1)))
         optimizer.step()
+        errors.append(np.mean((answer - target) ** 2))
         if step % 200 == 0:
-            print(f"step {step:5d}  mean squared error {np.mean((answer - target) ** 2):.4f}")
+            print(f"step {step:5d}  mean squared error {errors[-1]:.4f}")
     x, lengths, target = make_batch(rng, length, 1000)
     _, h = recurrent(x, lengths=lengths)
-    return float(np.mean((linear(h[-1]) - target) ** 2))
+    answer = linear(h[-1])
+    if draw:
+        plot(errors, answer, target)
+    return float(np.mean((answer - target) ** 2))
 
 
 if __name__ == "__main__":
     print(f"largest error of a gradient: {check():.1e} of finite differences")
-    error = main()
+    error = main(draw=True)
     print(
         f"mean squared error on 1000 new sequences: {error:.5f} (always answering 1: {1 / 6:.5f})"
     )

@@ -1,4 +1,5 @@
-"""What attention is for: strings twice as long as any in training.
+"""What attention is for: strings twice as long as any in training
+===============================================================
 
 Three encoder-decoders of about the same size learn to reverse strings of 2 to 10 different letters.
 The first has no attention: all that its decoder knows of a string is the encoder's last state, and
@@ -6,10 +7,11 @@ what that has learned to hold is 10 letters, not 20. It gets five times as many 
 slowly. The second attends after the recurrent layer (Luong), the third also feeds what it read back
 as an input: it knows where it looked last, and finds the neighbour wherever that is.
 
-`python examples/twice_as_long.py` trains for about a minute and prints how many strings, and how
+``python examples/twice_as_long.py`` trains for about a minute and prints how many strings, and how
 many of their letters, each gets right.
 """
 
+import argparse
 import time
 
 import numpy as np
@@ -90,7 +92,27 @@ def right(model, length, count, rng):
     return same.all(axis=0).mean(), same[:-1].mean()
 
 
-def main(steps=600, longest=10, hidden=64, count=500, seed=0):
+def plot(results, longest):
+    """Draw the shares of right letters of each model, for both lengths."""
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError:  # the picture is an extra
+        return
+    _, axes = plt.subplots(figsize=(7, 3.6))
+    for index, (length, color) in enumerate(((longest, "tab:blue"), (2 * longest, "tab:orange"))):
+        letters = [100 * shares[index][1] for shares in results.values()]
+        places = np.arange(len(results)) + 0.4 * index - 0.2
+        bars = axes.bar(places, letters, 0.38, color=color, label=f"strings of {length}")
+        axes.bar_label(bars, fmt="%.0f%%")
+    axes.set_xticks(range(len(results)), results)
+    axes.set(
+        ylabel="letters right in %", ylim=(0, 110), title=f"Trained on strings up to {longest}"
+    )
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    plt.show()
+
+
+def main(steps=600, longest=10, hidden=64, count=500, seed=0, draw=False):
     """Train, print, and return the shares of right strings and letters, of both lengths."""
     results = {}
     for kind, times in STEPS.items():
@@ -105,8 +127,12 @@ def main(steps=600, longest=10, hidden=64, count=500, seed=0):
         for kind, shares in results.items():
             strings, letters = shares[index]
             print(f"length {length}, {kind}: {strings:.1%} of strings, {letters:.1%} of letters")
+    if draw:
+        plot(results, longest)
     return results
 
 
 if __name__ == "__main__":
-    main()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=600, help="(default: 600)")
+    main(**vars(parser.parse_args()), draw=True)

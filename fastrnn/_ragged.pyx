@@ -12,8 +12,9 @@ dtype. Their indices are checked one by one; the shapes are the business of `fas
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
-from libc.stdint cimport int64_t, uint8_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
+from libcpp.vector cimport vector
 
 import numpy as np
 
@@ -48,7 +49,9 @@ cdef extern from *:
         PyObject* descr
         int flags
 
-cdef int C_CONTIGUOUS = 1
+    void prefetch "__builtin_prefetch"(const void* place, int write, int locality) nogil
+
+cdef int PLAIN = 0x0101  # NPY_ARRAY_C_CONTIGUOUS | NPY_ARRAY_ALIGNED
 
 
 # --- rows of padded arrays ------------------------------------------------------------------------
@@ -148,6 +151,9 @@ cdef _check_table(const uint8_t[:, ::1] table, Py_ssize_t rows, Py_ssize_t width
 
 
 cdef type ndarray = np.ndarray
+cdef object empty = np.empty
+cdef object int64 = np.dtype(np.int64)
+cdef object integers = np.empty(0, np.int64)
 
 
 cdef inline fastrnn_array* _fields(object array) noexcept:
@@ -155,10 +161,10 @@ cdef inline fastrnn_array* _fields(object array) noexcept:
 
 
 cdef bint _alike(object array, fastrnn_array* first) except -1:
-    """Whether `array` is a C-contiguous array of the dtype and axes of the `first`, length aside."""
+    """Whether `array` is a plain array of the dtype and axes of the `first`, length aside."""
     cdef fastrnn_array* fields = _fields(array)
     cdef int axis
-    if not isinstance(array, ndarray) or not fields.flags & C_CONTIGUOUS or fields.nd != first.nd:
+    if not isinstance(array, ndarray) or fields.flags & PLAIN != PLAIN or fields.nd != first.nd:
         return False
     for axis in range(1, fields.nd):
         if fields.dimensions[axis] != first.dimensions[axis]:
@@ -167,9 +173,9 @@ cdef bint _alike(object array, fastrnn_array* first) except -1:
 
 
 def first_unlike(list arrays not None, Py_ssize_t start=0):
-    """Return which, from `start` on, is the first that `Rows` would not take beside the first; or -1.
+    """Return the first, from `start` on, that `Rows` would not take beside arrays[0], or -1.
 
-    The first itself must be an array with an axis.
+    That one must be an array with an axis.
     """
     cdef Py_ssize_t n
     for n in range(start, len(arrays)):
@@ -178,14 +184,19 @@ def first_unlike(list arrays not None, Py_ssize_t start=0):
     return -1
 
 
+cdef struct Place:
+    const char* start
+    int64_t length
+
+
 cdef class Rows:
     """Where sequences lie in memory, to put any of them side by side as one padded array.
 
     Parameters
     ----------
     source : list of ndarray, each (length, ...), or one ndarray (steps, ...)
-        C-contiguous, of numbers, of one dtype and the same axes after the first. They are kept, not
-        copied; the list must not change.
+        C-contiguous, aligned, of numbers, of one dtype and the same axes after the first. They are
+        kept, not copied; the list must not change.
     offsets : ndarray of int64, (N + 1,), optional
         For one array: sequence n is ``source[offsets[n] : offsets[n + 1]]``.
 
@@ -199,161 +210,191 @@ cdef class Rows:
 
     cdef readonly object lengths, dtype
     cdef readonly tuple shape
-    cdef object _source, _offsets, _starts
-    cdef int64_t[::1] _length
-    cdef int64_t[::1] _start  # addresses
+    cdef object _source, _offsets
+    cdef vector[Place] _places
     cdef Py_ssize_t _width  # bytes of a step
 
     def __cinit__(self, source not None, offsets=None):
         cdef object first = source if offsets is not None else source[0]
         if not isinstance(first, ndarray) or first.ndim == 0 or first.dtype.kind not in "biufc":
             raise TypeError("source: expected arrays of numbers")
-        cdef Py_ssize_t count = len(source) if offsets is None else len(offsets) - 1
         self._source, self._offsets = source, offsets
         self.dtype, self.shape = first.dtype, first.shape[1:]
         self._width = self.dtype.itemsize
         for size in self.shape:
             self._width *= size
-        lengths = np.empty(count, np.int64)
-        self._length, self._start = lengths, np.empty(count, np.int64)
         if offsets is None:
             self._find(source)
         else:
             self._cut(source, offsets)
-        lengths.flags.writeable = False
-        self.lengths = lengths
+        cdef int64_t[::1] lengths = empty(self._places.size(), int64)
+        cdef size_t n
+        for n in range(self._places.size()):
+            lengths[n] = self._places[n].length
+        self.lengths = lengths.base
+        self.lengths.flags.writeable = False
 
     cdef _find(self, list arrays):
         cdef fastrnn_array* first = _fields(arrays[0])
+        cdef fastrnn_array* fields
         cdef Py_ssize_t n
+        self._places.reserve(len(arrays))
         for n in range(len(arrays)):
             if not _alike(arrays[n], first):
                 raise ValueError(f"source: expected arrays like the first, got another at {n}")
-            self._start[n] = <int64_t>_fields(arrays[n]).data
-            self._length[n] = _fields(arrays[n]).dimensions[0]
+            fields = _fields(arrays[n])
+            self._places.push_back(Place(fields.data, fields.dimensions[0]))
 
     cdef _cut(self, object flat, const int64_t[::1] offsets):
-        cdef int64_t data = <int64_t>_fields(flat).data, size = len(flat)
+        cdef int64_t size = len(flat)
         cdef Py_ssize_t n
-        if not flat.flags.c_contiguous:
+        if _fields(flat).flags & PLAIN != PLAIN:
             raise ValueError("source: expected a C-contiguous array")
-        for n in range(self._length.shape[0]):
+        self._places.reserve(max(offsets.shape[0] - 1, 0))
+        for n in range(offsets.shape[0] - 1):
             if not 0 <= offsets[n] <= offsets[n + 1] <= size:
                 raise ValueError(
                     f"offsets: expected rising numbers from 0 to {size}, got {offsets[n]} and "
                     f"{offsets[n + 1]} at index {n}"
                 )
-            self._start[n] = data + offsets[n] * self._width
-            self._length[n] = offsets[n + 1] - offsets[n]
+            self._places.push_back(
+                Place(_fields(flat).data + offsets[n] * self._width, offsets[n + 1] - offsets[n])
+            )
 
     def __len__(self):
-        return self._length.shape[0]
+        return self._places.size()
 
     def __reduce__(self):
         return Rows, (self._source, self._offsets)
 
     def pad(
-        self,
-        const int64_t[::1] indices,
-        bint batch_first,
-        bytes padding not None,
-        Py_ssize_t shortest=0,
+        self, indices not None, bint batch_first, bytes padding not None, Py_ssize_t shortest=0
     ):
         """Return the sequences `indices` (B,) as one padded array, and their lengths (B,).
 
         The array is (T, B, ...) or (B, T, ...), T the largest length and at least `shortest`;
-        `padding` is the bytes of one step. IndexError for a sequence that is not there.
+        `padding` is the bytes of one step. `indices` are of int64 and contiguous. IndexError for a
+        sequence that is not there.
         """
-        cdef Py_ssize_t B = indices.shape[0], T = shortest, b
-        lengths = np.empty(B, np.int64)
-        cdef int64_t[::1] length = lengths
+        if not _alike(indices, _fields(integers)):
+            raise TypeError(f"indices: expected a contiguous array (B,) of int64, got {indices!r}")
         if PyBytes_GET_SIZE(padding) != self._width:
             raise ValueError(f"padding: expected {self._width} bytes, got {len(padding)}")
-        for b in range(B):
-            if not 0 <= indices[b] < self._length.shape[0]:
+        cdef const int64_t* index = <const int64_t*>_fields(indices).data
+        cdef Batch batch
+        batch.count, batch.width = _fields(indices).dimensions[0], self._width
+        batch.padding = PyBytes_AS_STRING(padding)
+        lengths = empty(batch.count, int64)
+        cdef int64_t* length = <int64_t*>_fields(lengths).data
+        batch.sources.reserve(batch.count)
+        cdef Py_ssize_t b, line
+        cdef Place* place
+        batch.steps = shortest
+        for b in range(batch.count):
+            if not 0 <= index[b] < <int64_t>self._places.size():
                 raise IndexError(
-                    f"indices: expected 0 to {len(self) - 1}, got {indices[b]} at index {b}"
+                    f"indices: expected 0 to {len(self) - 1}, got {index[b]} at index {b}"
                 )
-            length[b] = self._length[indices[b]]
-            T = max(T, length[b])
-        padded = np.empty(((B, T) if batch_first else (T, B)) + self.shape, self.dtype)
-        cdef char* out = _fields(padded).data
-        cdef const char* filler = PyBytes_AS_STRING(padding)
-        cdef Py_ssize_t step = self._width if batch_first else B * self._width
-        cdef Py_ssize_t row = T * self._width if batch_first else self._width
-        if self._width == 0:
-            return padded, lengths
-        if T * B * self._width < FEW:  # who lets the lock go may wait long to have it back
-            self._copy(indices, out, T, step, row, filler)
+            place = &self._places[index[b]]
+            for line in range(0, min(place.length * self._width, 256), 64):
+                prefetch(place.start + line, 0, 3)
+            batch.sources.push_back(place[0])
+            length[b] = place.length
+            batch.steps = max(batch.steps, place.length)
+        shape = (batch.count, batch.steps) if batch_first else (batch.steps, batch.count)
+        padded = empty(shape + self.shape if self.shape else shape, self.dtype)
+        batch.out = _fields(padded).data
+        if batch.steps * batch.count * batch.width < FEW:  # who lets the lock go may wait for it
+            _put(batch, batch_first)
         else:
             with nogil:
-                self._copy(indices, out, T, step, row, filler)
+                _put(batch, batch_first)
         return padded, lengths
 
-    cdef void _copy(
-        self,
-        const int64_t[::1] indices,
-        char* out,
-        Py_ssize_t T,
-        Py_ssize_t step,
-        Py_ssize_t row,
-        const char* filler,
-    ) noexcept nogil:
-        """Copy block by block of steps, so that lines of `out` are filled while they are in cache."""
-        cdef Py_ssize_t begin = 0, size = T if step == self._width else BLOCK, end, last, b
-        cdef const char* source
-        while begin < T:
-            end = min(begin + size, T)
-            for b in range(indices.shape[0]):
-                source = <const char*>self._start[indices[b]]
-                last = max(begin, min(end, self._length[indices[b]]))
-                _move(
-                    out + begin * step + b * row,
-                    source + begin * self._width,
-                    last - begin,
-                    self._width,
-                    step,
-                )
-                _fill(out + last * step + b * row, filler, end - last, self._width, step)
-            begin = end
+
+cdef struct Batch:  # of sequences that are put side by side
+    char* out
+    const char* padding
+    Py_ssize_t count  # B
+    Py_ssize_t steps  # T
+    Py_ssize_t width  # bytes of a step
+    vector[Place] sources
 
 
 cdef Py_ssize_t FEW = 65536  # bytes, about 5 µs
-cdef Py_ssize_t BLOCK = 32  # steps
+
+ctypedef fused unit:
+    uint8_t
+    uint16_t
+    uint32_t
+    uint64_t
 
 
-cdef inline void _move(
-    char* out, const char* source, Py_ssize_t count, Py_ssize_t width, Py_ssize_t step
-) noexcept nogil:
-    """Copy `count` steps of `width` bytes to places `step` bytes apart."""
-    cdef Py_ssize_t n
-    if step == width:
-        memcpy(out, source, count * width)
-    elif width == 4:  # a size that is known is one instruction
-        for n in range(count):
-            memcpy(out + n * step, source + n * 4, 4)
+cdef void _put(Batch& batch, bint batch_first) noexcept nogil:
+    """Fill `out`, each element once."""
+    cdef Py_ssize_t T = batch.steps, B = batch.count, width = batch.width, b, t
+    cdef Place source
+    if batch_first:
+        for b in range(B):
+            source = batch.sources[b]
+            memcpy(batch.out + b * T * width, source.start, source.length * width)
+            _fill(batch, b * T + source.length, T - source.length)
+    elif width == 1:
+        _put_columns[uint8_t](batch, 0)
+    elif width == 2:
+        _put_columns[uint16_t](batch, 0)
+    elif width == 4:
+        _put_columns[uint32_t](batch, 0)
     elif width == 8:
-        for n in range(count):
-            memcpy(out + n * step, source + n * 8, 8)
+        _put_columns[uint64_t](batch, 0)
     else:
-        for n in range(count):
-            memcpy(out + n * step, source + n * width, width)
+        for b in range(B):
+            source = batch.sources[b]
+            for t in range(T):
+                memcpy(
+                    batch.out + (t * B + b) * width,
+                    source.start + t * width if t < source.length else batch.padding,
+                    width,
+                )
 
 
-cdef inline void _fill(
-    char* out, const char* filler, Py_ssize_t count, Py_ssize_t width, Py_ssize_t step
-) noexcept nogil:
-    """Write the step `filler` to `count` places `step` bytes apart."""
-    cdef Py_ssize_t n
-    if width == 4:
-        for n in range(count):
-            memcpy(out + n * step, filler, 4)
+cdef void _fill(Batch& batch, Py_ssize_t first, Py_ssize_t count) noexcept nogil:
+    """Write padding to steps of `out`, one beside the other."""
+    cdef Py_ssize_t n, width = batch.width
+    if width == 4:  # a size that is known is one instruction
+        for n in range(first, first + count):
+            memcpy(batch.out + n * 4, batch.padding, 4)
     elif width == 8:
-        for n in range(count):
-            memcpy(out + n * step, filler, 8)
+        for n in range(first, first + count):
+            memcpy(batch.out + n * 8, batch.padding, 8)
     else:
-        for n in range(count):
-            memcpy(out + n * step, filler, width)
+        for n in range(first, first + count):
+            memcpy(batch.out + n * width, batch.padding, width)
+
+
+cdef void _put_columns(Batch& batch, unit padding) noexcept nogil:
+    """Fill (T, B) with steps of one number, eight sequences at a time: lines of `out` are whole."""
+    cdef Py_ssize_t T = batch.steps, B = batch.count, first, many, shortest, t, j
+    cdef const unit* sources[8]
+    cdef int64_t lengths[8]
+    cdef unit* row
+    memcpy(&padding, batch.padding, sizeof(unit))
+    for first in range(0, B, 8):
+        many = min(8, B - first)
+        shortest = T if many == 8 else 0
+        for j in range(many):
+            sources[j] = <const unit*>batch.sources[first + j].start
+            lengths[j] = batch.sources[first + j].length
+            shortest = min(shortest, lengths[j])
+        row = <unit*>batch.out + first
+        for t in range(shortest):
+            for j in range(8):
+                row[j] = sources[j][t]
+            row += B
+        for t in range(shortest, T):
+            for j in range(many):
+                row[j] = sources[j][t] if t < lengths[j] else padding
+            row += B
 
 
 # --- text -----------------------------------------------------------------------------------------

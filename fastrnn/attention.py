@@ -329,7 +329,7 @@ class SelfAttentivePooling(Composite):
     def vjp(
         self, x: ArrayLike, lengths: ArrayLike | None = None, mask: ArrayLike | None = None
     ) -> tuple[tuple[RealArray, RealArray], Callable[..., RealArray]]:
-        """Pool sequences for training; arguments and errors as of a call.
+        """Pool sequences for training; arguments as of a call, as its ValueError and TypeError.
 
         Returns (y, weights) and ``pullback(dy, dweights=None) -> dx``. The gradient `dweights` is
         for a penalty on hops that look at the same steps (the paper's equation 8).

@@ -41,7 +41,7 @@ class Memory(NamedTuple):
     mask: Mask | None
 
     def select(self, indices: ArrayLike) -> Memory:
-        """Return the memory of these rows of the batch, in this order."""
+        """Return the memory of the rows `indices` (n,) of the batch, in this order."""
         rows = np.asarray(indices)
         keys = self.keys[rows]
         values = keys if self.values is self.keys else self.values[rows]
@@ -147,7 +147,10 @@ class Attention(Composite):
     def prepare(
         self, memory: ArrayLike, lengths: ArrayLike | None = None, mask: ArrayLike | None = None
     ) -> Memory:
-        """Return what `read` takes: the memory with all that does not depend on the query."""
+        """Return what `read` takes: the memory with all that does not depend on the query.
+
+        Arguments as of a call.
+        """
         return self.prepare_vjp(memory, lengths, mask)[0]
 
     def prepare_vjp(
@@ -155,7 +158,8 @@ class Attention(Composite):
     ) -> tuple[Memory, Callable[[Gradients], RealArray]]:
         """Return the prepared memory, and the pullback ``(dkeys, dvalues) -> dmemory``.
 
-        The gradients are those that pullbacks of `read_vjp` give, summed over the reads.
+        Arguments as of a call. The gradients are those that pullbacks of `read_vjp` give, summed
+        over the reads.
         """
         array = real_array("memory", memory, self.dtype)
         self._check_shape("memory", array, "T_m", self.memory_size)
@@ -166,13 +170,13 @@ class Attention(Composite):
         return Memory(keys, values, real), back
 
     def read(self, query: ArrayLike, memory: Memory) -> tuple[RealArray, RealArray]:
-        """Read a prepared memory: (context, weights), as of a call."""
+        """Read a prepared memory: (context, weights) of a query, as of a call."""
         return self._read(query, memory, 0.0)[0]
 
     def read_vjp(
         self, query: ArrayLike, memory: Memory
     ) -> tuple[tuple[RealArray, RealArray], Callable[..., tuple[RealArray, Gradients]]]:
-        """Read a prepared memory for training.
+        """Read a prepared memory for training; the query as of a call.
 
         Returns (context, weights) and
         ``pullback(dcontext, dweights=None) -> (dquery, (dkeys, dvalues))``.

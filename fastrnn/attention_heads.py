@@ -47,6 +47,11 @@ class MultiHeadAttention(Attention):
         Of the initial weights, drawn as PyTorch does (Glorot & Bengio 2010, uniform), and of
         dropout.
 
+    Raises
+    ------
+    ValueError, TypeError
+        If embed_dim is no multiple of num_heads, or an option is out of its range.
+
     Notes
     -----
     Parameters: "in_proj_weight" (3 E, E), rows for query, key and value, or if `kdim` is not E

@@ -136,7 +136,7 @@ class Parameter:
 
     Parameters
     ----------
-    data : array_like
+    data : array_like of any shape
         Copied. float32 and float64 arrays keep their dtype, Python numbers become float32.
     requires_grad : bool, default True
         False for a frozen weight: no gradient is accumulated and optimisers pass it by.

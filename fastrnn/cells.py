@@ -40,6 +40,11 @@ class Cell(Layer):
     RecurrentLoop : runs cells over sequences.
     check_gradients : compares a pullback with finite differences.
 
+    Raises
+    ------
+    ValueError
+        If a size is less than 1, or there is no state.
+
     Examples
     --------
     h_t = tanh(W x_t + u * h_{t-1}), the independently recurrent network of Li et al. (2018):

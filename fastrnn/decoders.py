@@ -127,16 +127,40 @@ class Decoder(Composite):
         lengths: ArrayLike | None = None,
         mask: ArrayLike | None = None,
     ) -> tuple[DecoderOutput, Callable[..., DecoderGradients]]:
-        """Run whole sequences for training; arguments, results and errors as of a call.
+        """Run whole sequences for training; arguments and errors as of a call.
 
-        The pullback is ``pullback(dy, dstate=None) -> (dx, dmemory, dstate0)``.
+        Parameters
+        ----------
+        x, memory, state, lengths, mask
+            As of a call.
+
+        Returns
+        -------
+        (y, state, weights) : DecoderOutput
+        pullback : callable
+            ``pullback(dy, dstate=None) -> (dx, dmemory, dstate0)``.
         """
         raise NotImplementedError
 
     def step(
         self, x_t: ArrayLike, state: State, memory: Memory | None
     ) -> tuple[RealArray, State, RealArray | None]:
-        """Run one step (inference): x_t (B, I) and what `prepare` gave to (y_t, state, weights)."""
+        """Run one step (inference).
+
+        Parameters
+        ----------
+        x_t : array_like, shape (B, I)
+        state
+            As `start` or the step before returned it.
+        memory : Memory or None
+            What `prepare` returned.
+
+        Returns
+        -------
+        y_t : ndarray, shape (B, O)
+        state
+        weights : ndarray, shape (B, T_m), or None without attention
+        """
         raise NotImplementedError
 
     def prepare(
@@ -146,7 +170,7 @@ class Decoder(Composite):
         return None if self.attention is None else self.attention.prepare(memory, lengths, mask)
 
     def start(self, rnn_state: State) -> State:
-        """Return the decoder's state at the beginning, from that of its recurrent stack."""
+        """Return the decoder's state at the beginning, from `rnn_state` of its recurrent stack."""
         return rnn_state
 
     def start_gradient(self, dstate: State) -> State:
@@ -154,7 +178,7 @@ class Decoder(Composite):
         return dstate
 
     def select(self, state: State, indices: ArrayLike) -> State:
-        """Return the state of these rows of the batch, in this order."""
+        """Return the state of the rows `indices` (n,) of the batch, in this order."""
         rows = np.asarray(indices)
         return tuple(s[:, rows] for s in state) if isinstance(state, tuple) else state[:, rows]
 
@@ -346,6 +370,11 @@ class InputFeedingDecoder(AttentionDecoder):
         Size O of the outputs; the hidden size by default.
     seed : int or numpy.random.Generator, optional
         Of W_c, the parameter "combine.weight" (O, C + H), drawn as `Linear` does.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If parts are of other kinds, or their sizes do not fit.
     """
 
     def __init__(
@@ -444,7 +473,7 @@ class InputFeedingDecoder(AttentionDecoder):
         return y, (rnn_state, y), weights[0]
 
     def start(self, rnn_state: State) -> State:
-        """Return the decoder's state at the beginning: nothing is fed yet."""
+        """Return the decoder's state at the beginning from `rnn_state`: nothing is fed yet."""
         return rnn_state, None
 
     def start_gradient(self, dstate: State) -> State:
@@ -452,7 +481,7 @@ class InputFeedingDecoder(AttentionDecoder):
         return dstate[0]
 
     def select(self, state: State, indices: ArrayLike) -> State:
-        """Return the state of these rows of the batch, in this order."""
+        """Return the state of the rows `indices` (n,) of the batch, in this order."""
         rnn_state, fed = state
         rows = None if fed is None else fed[np.asarray(indices)]
         return super().select(rnn_state, indices), rows

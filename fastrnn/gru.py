@@ -142,10 +142,13 @@ class AUGRU(GRU):
 
     Examples
     --------
-    >>> augru = fastrnn.AUGRU(16, 32)
-    >>> y, h = augru(x, attention)                       # x (T, B, 16), attention (T, B)
+    >>> augru = fastrnn.AUGRU(16, 32, seed=0)
+    >>> x, attention = np.ones((10, 4, 16), np.float32), np.full((10, 4), 0.5, np.float32)
+    >>> y, h = augru(x, attention)
+    >>> y.shape, h.shape
+    ((10, 4, 32), (1, 4, 32))
     >>> (y, h), pullback = augru.vjp(x, attention)
-    >>> dx, dattention, dh0 = pullback(dy)
+    >>> dx, dattention, dh0 = pullback(np.ones_like(y))
     """
 
     def __init__(
@@ -193,7 +196,20 @@ class AUGRU(GRU):
         mask: ArrayLike | None = None,
         resets: ArrayLike | None = None,
     ) -> tuple[RealArray, State]:
-        """As of `GRU`; attention (T, B), laid out as x, usually from 0 to 1."""
+        """Run whole sequences (inference).
+
+        Parameters
+        ----------
+        x, state, lengths, mask, resets
+            As of `GRU`.
+        attention : array_like, shape (T, B)
+            Laid out as x; usually from 0 to 1.
+
+        Returns
+        -------
+        y : ndarray, shape (T, B, H)
+        h_n : ndarray, shape (num_layers, B, H)
+        """
         return self._infer(self._batched(x, state, lengths, _given(attention), mask, resets))
 
     def vjp(  # type: ignore[override]
@@ -210,14 +226,46 @@ class AUGRU(GRU):
         tuple[RealArray, State],
         Callable[..., tuple[RealArray | None, RealArray, State]],
     ]:
-        """As of `GRU`, with ``pullback(dy, dstate=None) -> (dx, dattention, dstate0)``."""
+        """Run whole sequences for training; arguments as of a call.
+
+        Parameters
+        ----------
+        x, attention, state, lengths, mask, resets
+            As of a call.
+        checkpoint_every : int, optional
+            As of `GRU`.
+
+        Returns
+        -------
+        (y, h_n) : as of a call
+        pullback : callable
+            ``pullback(dy, dstate=None) -> (dx, dattention, dstate0)``.
+        """
         call = self._batched(x, state, lengths, _given(attention), mask, resets)
         return self._vjp(call, checkpoint_every)
 
     def step(  # type: ignore[override]
         self, x_t: ArrayLike, attention_t: ArrayLike, state: State = None
     ) -> tuple[RealArray, State]:
-        """Run one step: x_t (B, I) or (I,), attention_t (B,) or ()."""
+        """Run one step.
+
+        Parameters
+        ----------
+        x_t : array_like, shape (B, I) or (I,)
+        attention_t : array_like, shape (B,) or ()
+        state : optional
+            As a call returns it; None stands for zeros.
+
+        Returns
+        -------
+        y_t : ndarray, shape (B, H) or (H,)
+        state
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a shape or a dtype does not fit.
+        """
         x, state = self._plain_step(x_t, state)
         attention = real_array("attention_t", _given(attention_t), self.dtype)
         expected = x.shape[: x.ndim - (x.dtype == self.dtype)]

@@ -1,9 +1,9 @@
 """Initial weights, with the names of ``torch.nn.init``; each function fills a `Parameter` in place.
 
     >>> layer = fastrnn.LSTM(10, 20, seed=0)
-    >>> init.xavier_uniform_(layer.parameters()["weight_ih_l0"], seed=1)
-    >>> init.recurrent_orthogonal_(layer, seed=2)
-    >>> init.forget_bias_(layer, 1.0)
+    >>> weight = fastrnn.init.xavier_uniform_(layer.parameters()["weight_ih_l0"], seed=1)
+    >>> layer = fastrnn.init.recurrent_orthogonal_(layer, seed=2)
+    >>> layer = fastrnn.init.forget_bias_(layer, 1.0)
 
 Functions of one parameter return it. `seed` is an int or a ``numpy.random.Generator``; None draws
 another one each time. Values are drawn in float64 and rounded to the parameter's dtype.
@@ -43,7 +43,20 @@ AnyRecurrent = TypeVar("AnyRecurrent", bound=Recurrent)
 def uniform_(
     parameter: Parameter, a: float = 0.0, b: float = 1.0, *, seed: Seed = None
 ) -> Parameter:
-    """Draw from the uniform distribution over [a, b)."""
+    """Draw from the uniform distribution over [a, b).
+
+    Parameters
+    ----------
+    parameter : Parameter, of any shape
+    a, b : float
+        Lowest value, and the one above all.
+    seed : int or numpy.random.Generator, optional
+
+    Returns
+    -------
+    Parameter
+        The one given, filled.
+    """
     a = check_number("a", a, -np.inf)
     b = check_number("b", b, a)
     return _fill(parameter, np.random.default_rng(seed).uniform(a, b, parameter.shape))
@@ -52,29 +65,87 @@ def uniform_(
 def normal_(
     parameter: Parameter, mean: float = 0.0, std: float = 1.0, *, seed: Seed = None
 ) -> Parameter:
-    """Draw from the normal distribution N(mean, std^2)."""
+    """Draw from the normal distribution N(mean, std^2).
+
+    Parameters
+    ----------
+    parameter : Parameter, of any shape
+    mean, std : float
+    seed : int or numpy.random.Generator, optional
+
+    Returns
+    -------
+    Parameter
+        The one given, filled.
+    """
     mean = check_number("mean", mean, -np.inf)
     std = check_number("std", std, 0.0)
     return _fill(parameter, np.random.default_rng(seed).normal(mean, std, parameter.shape))
 
 
 def constant_(parameter: Parameter, val: float) -> Parameter:
-    """Fill with one value."""
+    """Fill with one value.
+
+    Parameters
+    ----------
+    parameter : Parameter, of any shape
+    val : float
+
+    Returns
+    -------
+    Parameter
+        The one given, filled.
+    """
     return _fill(parameter, np.full(parameter.shape, check_number("val", val, -np.inf)))
 
 
 def zeros_(parameter: Parameter) -> Parameter:
-    """Fill with zeros."""
+    """Fill with zeros.
+
+    Parameters
+    ----------
+    parameter : Parameter, of any shape
+
+    Returns
+    -------
+    Parameter
+        The one given, filled.
+    """
     return constant_(parameter, 0.0)
 
 
 def ones_(parameter: Parameter) -> Parameter:
-    """Fill with ones."""
+    """Fill with ones.
+
+    Parameters
+    ----------
+    parameter : Parameter, of any shape
+
+    Returns
+    -------
+    Parameter
+        The one given, filled.
+    """
     return constant_(parameter, 1.0)
 
 
 def eye_(parameter: Parameter) -> Parameter:
-    """Ones on the diagonal, zeros elsewhere; of a matrix of any shape."""
+    """Ones on the diagonal, zeros elsewhere; of a matrix of any shape.
+
+    Parameters
+    ----------
+    parameter : Parameter, shape (rows, columns)
+
+    Returns
+    -------
+    Parameter
+        The one given, filled.
+
+    Raises
+    ------
+    ValueError
+        If it is no matrix.
+    """
     return _fill(parameter, np.eye(*_check_matrix(parameter)))
 
 
@@ -83,6 +154,22 @@ def xavier_uniform_(parameter: Parameter, gain: float = 1.0, *, seed: Seed = Non
 
     Glorot & Bengio (2010), "Understanding the difficulty of training deep feedforward neural
     networks", eq. 16. fan_out are the rows, fan_in the columns.
+
+    Parameters
+    ----------
+    parameter : Parameter, shape (rows, columns)
+    gain : float, default 1.0
+    seed : int or numpy.random.Generator, optional
+
+    Returns
+    -------
+    Parameter
+        The one given, filled.
+
+    Raises
+    ------
+    ValueError
+        If it is no matrix.
     """
     bound = math.sqrt(3.0) * _xavier_std(parameter, gain)
     return uniform_(parameter, -bound, bound, seed=seed)
@@ -92,6 +179,22 @@ def xavier_normal_(parameter: Parameter, gain: float = 1.0, *, seed: Seed = None
     """Draw a matrix from N(0, std^2) with std = gain sqrt(2 / (fan_in + fan_out)).
 
     Glorot & Bengio (2010), as `xavier_uniform_`.
+
+    Parameters
+    ----------
+    parameter : Parameter, shape (rows, columns)
+    gain : float, default 1.0
+    seed : int or numpy.random.Generator, optional
+
+    Returns
+    -------
+    Parameter
+        The one given, filled.
+
+    Raises
+    ------
+    ValueError
+        If it is no matrix.
     """
     return normal_(parameter, 0.0, _xavier_std(parameter, gain), seed=seed)
 
@@ -101,6 +204,23 @@ def kaiming_uniform_(parameter: Parameter, a: float = 0.0, *, seed: Seed = None)
 
     He et al. (2015), "Delving deep into rectifiers", eq. 10 and 15, for rectifiers with the slope
     `a` below zero. (PyTorch's ``mode="fan_in", nonlinearity="leaky_relu"``.)
+
+    Parameters
+    ----------
+    parameter : Parameter, shape (rows, columns)
+    a : float, default 0.0
+        Slope below zero of the rectifiers that follow.
+    seed : int or numpy.random.Generator, optional
+
+    Returns
+    -------
+    Parameter
+        The one given, filled.
+
+    Raises
+    ------
+    ValueError
+        If it is no matrix.
     """
     _, fan_in = _check_matrix(parameter)
     a = check_number("a", a, -np.inf)
@@ -113,6 +233,22 @@ def orthogonal_(parameter: Parameter, gain: float = 1.0, *, seed: Seed = None) -
 
     Saxe, McClelland & Ganguli (2014), "Exact solutions to the nonlinear dynamics of learning in
     deep linear neural networks": evenly from all such matrices.
+
+    Parameters
+    ----------
+    parameter : Parameter, shape (rows, columns)
+    gain : float, default 1.0
+    seed : int or numpy.random.Generator, optional
+
+    Returns
+    -------
+    Parameter
+        The one given, filled.
+
+    Raises
+    ------
+    ValueError
+        If it is no matrix.
     """
     rows, columns = _check_matrix(parameter)
     gain = check_number("gain", gain, -np.inf)
@@ -127,6 +263,17 @@ def recurrent_orthogonal_(
     In every layer and direction of a recurrent layer, which is returned; the other weights stay.
     Orthogonal weights keep the norm of what passes through them from step to step (Saxe et al.
     2014; Arjovsky, Shah & Bengio 2016).
+
+    Parameters
+    ----------
+    layer : RNN, LSTM or GRU
+    gain : float, default 1.0
+    seed : int or numpy.random.Generator, optional
+
+    Returns
+    -------
+    RNN, LSTM or GRU
+        The layer given.
     """
     _check_recurrent(layer, Recurrent)
     gain, rng = check_number("gain", gain, -np.inf), np.random.default_rng(seed)
@@ -142,8 +289,27 @@ def irnn_(layer: RNN, scale: float = 1.0, std: float = 0.001, *, seed: Seed = No
     """Make an RNN of rectifiers an IRNN: recurrent weights scale * identity, biases zero.
 
     Le, Jaitly & Hinton (2015), "A simple way to initialize recurrent networks of rectified linear
-    units", section 3. Input weights are drawn from N(0, std^2), 0.001 in that paper. Returns the
-    layer; ValueError if its non-linearity is not "relu".
+    units", section 3. Input weights are drawn from N(0, std^2), 0.001 in that paper.
+
+    Parameters
+    ----------
+    layer : RNN
+        Of nonlinearity "relu".
+    scale : float, default 1.0
+        On the diagonals of the recurrent weights.
+    std : float, default 0.001
+        Of the input weights.
+    seed : int or numpy.random.Generator, optional
+
+    Returns
+    -------
+    RNN
+        The layer given.
+
+    Raises
+    ------
+    ValueError
+        If its nonlinearity is not "relu".
     """
     _check_recurrent(layer, RNN)
     if layer.nonlinearity != "relu":
@@ -165,8 +331,22 @@ def forget_bias_(layer: LSTM, value: float = 1.0) -> LSTM:
     Gers, Schmidhuber & Cummins (2000), "Learning to forget"; Jozefowicz, Zaremba & Sutskever
     (2015), "An empirical exploration of recurrent network architectures", find 1 good. `value`
     goes to bias_ih and zero to bias_hh, as the two are added; the other gates' stay. Where the
-    gates are coupled, f = 1 - i, -value goes to i. Returns the layer; ValueError if it has no
-    biases.
+    gates are coupled, f = 1 - i, -value goes to i.
+
+    Parameters
+    ----------
+    layer : LSTM
+    value : float, default 1.0
+
+    Returns
+    -------
+    LSTM
+        The layer given.
+
+    Raises
+    ------
+    ValueError
+        If it has no biases.
     """
     _check_recurrent(layer, LSTM)
     if not layer.bias:

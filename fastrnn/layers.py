@@ -150,6 +150,11 @@ class Embedding(Layer):
     Attributes
     ----------
     weight : Parameter, shape (V, E)
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a size is less than 1 or no integer, or padding_idx is no row of the table.
     """
 
     _plain_arguments = ("num_embeddings", "embedding_dim")
@@ -338,12 +343,20 @@ class Sequential(Layer):
     *layers : Layer
         Parameters are named after their position: "0.weight_ih_l0", "1.weight", ...
 
+    Raises
+    ------
+    TypeError
+        If what is given is no `Layer`.
+
     Examples
     --------
-    >>> model = Sequential(LSTM(65, 128, num_layers=2), Linear(128, 65))
+    >>> model = fastrnn.Sequential(fastrnn.LSTM(8, 16, num_layers=2), fastrnn.Linear(16, 5))
+    >>> x = np.ones((7, 3, 8), np.float32)  # T 7, B 3
     >>> y, state = model(x)
+    >>> y.shape
+    (7, 3, 5)
     >>> (y, state), pullback = model.vjp(x, state)
-    >>> dx, dstate0 = pullback(dy)
+    >>> dx, dstate0 = pullback(np.ones_like(y))
     """
 
     def __init__(self, *layers: Layer) -> None:

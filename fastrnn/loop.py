@@ -57,6 +57,12 @@ class RecurrentLoop(RecurrentArguments):
         Whether there are parameters "state_0", ... of the state's arrays, (num_layers * D, S),
         zeros at first: where no state is given, and after resets, it begins with these.
 
+    Raises
+    ------
+    ValueError
+        If there is no cell, sizes of cells that follow each other differ, or the two directions are
+        not of one kind.
+
     Notes
     -----
     Parameters are named after the cells' own, as in PyTorch: "weight_l0", "weight_l0_reverse",
@@ -67,10 +73,17 @@ class RecurrentLoop(RecurrentArguments):
 
     Examples
     --------
-    >>> layer = fastrnn.RecurrentLoop([MyCell(8, 16), MyCell(16, 16)])
-    >>> y, state = layer(x)                              # x (T, B, 8), state (2, B, 16)
-    >>> (y, state), pullback = layer.vjp(x, mask=mask)
-    >>> dx, dstate0 = pullback(dy)
+    >>> class Leaky(fastrnn.Cell):  # h' = (h + x_t) / 2
+    ...     def vjp(self, x_t, state):
+    ...         h = (state[0] + x_t) / 2
+    ...         return (h, (h,)), lambda dy, dstate: ((dy + dstate[0]) / 2, ((dy + dstate[0]) / 2,))
+    >>> layer = fastrnn.RecurrentLoop([Leaky(8, 8), Leaky(8, 8)])
+    >>> x = np.ones((5, 3, 8), np.float32)  # T 5, B 3
+    >>> y, state = layer(x)
+    >>> y.shape, state.shape
+    ((5, 3, 8), (2, 3, 8))
+    >>> (y, state), pullback = layer.vjp(x, mask=np.ones((5, 3), bool))
+    >>> dx, dstate0 = pullback(np.ones_like(y))
     """
 
     recurrent = True

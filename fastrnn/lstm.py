@@ -75,12 +75,23 @@ class LSTM(Recurrent):
     seed : int or numpy.random.Generator, optional
         Of the initial weights, uniform over +-1 / sqrt(H) as in PyTorch, and of dropout.
 
+    Raises
+    ------
+    ValueError, TypeError
+        If an option is out of its range or of another type; proj_size must be below hidden_size,
+        and excludes zoneout of h.
+
     Examples
     --------
-    >>> lstm = fastrnn.LSTM(128, 256, num_layers=2, seed=0)
-    >>> y, (h, c) = lstm(x)                                # x (T, B, 128)
+    >>> lstm = fastrnn.LSTM(16, 32, num_layers=2, seed=0)
+    >>> x = np.ones((10, 4, 16), np.float32)  # T 10, B 4
+    >>> y, (h, c) = lstm(x)
+    >>> y.shape, h.shape
+    ((10, 4, 32), (2, 4, 32))
     >>> (y, (h, c)), pullback = lstm.vjp(x)
-    >>> dx, (dh0, dc0) = pullback(dy)
+    >>> dx, (dh0, dc0) = pullback(np.ones_like(y))
+    >>> lstm.parameters()["weight_hh_l1"].grad.shape
+    (128, 32)
     """
 
     _gates = 4
@@ -179,9 +190,17 @@ class LSTM(Recurrent):
         mask: ArrayLike | None = None,
         resets: ArrayLike | None = None,
     ) -> RealArray:
-        """Return c_t of all steps of the last layer (inference), laid out as y: (T, B, D * H).
+        """Return c_t of all steps of the last layer (inference).
 
-        Arguments as of a call; masked steps as in y.
+        Parameters
+        ----------
+        x, state, lengths, mask, resets
+            As of a call.
+
+        Returns
+        -------
+        ndarray, shape (T, B, D * H)
+            Laid out as y; masked steps as in y.
         """
         given = self._batched(x, state, lengths, None, mask, resets)
         call, group = self._prepare(given)

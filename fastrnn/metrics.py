@@ -75,7 +75,7 @@ class Metric:
     def __call__(
         self, outputs: ArrayLike, targets: ArrayLike, mask: ArrayLike | None = None
     ) -> float:
-        """Return the metric of one batch."""
+        """Return the metric of one batch; arguments as of `measure`, of array_like."""
         counted = None if mask is None else np.asarray(mask, bool)
         return self.result(self.measure(np.asarray(outputs), np.asarray(targets), counted))
 
@@ -167,6 +167,11 @@ class F1(Metric):
     ----------
     average : {"macro", "micro", "binary"}
         The mean over classes, that of all decisions together, or that of class 1 alone.
+
+    Raises
+    ------
+    ValueError
+        If `average` is another.
     """
 
     name = "f1"
@@ -259,7 +264,7 @@ METRICS: dict[str, type[Metric]] = {
 
 
 def find(metrics: Iterable[str | Metric]) -> list[Metric]:
-    """Return the metrics, those that are given by name made; ValueError for an unknown name.
+    """Return the metrics, those that are given by name made.
 
     Parameters
     ----------
@@ -269,6 +274,13 @@ def find(metrics: Iterable[str | Metric]) -> list[Metric]:
     Returns
     -------
     list of Metric
+
+    Raises
+    ------
+    ValueError
+        For an unknown name, or one given twice.
+    TypeError
+        For anything else.
     """
     if isinstance(metrics, (str, Metric)):
         metrics = [metrics]

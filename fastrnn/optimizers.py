@@ -122,6 +122,19 @@ class Optimizer:
 
     A subclass names its options, checks them in its constructor ``(parameters, **options)``, and
     defines `_buffer_names` and `_update`.
+
+    Parameters
+    ----------
+    parameters : Layer, dict of Parameter, or iterable of Parameter
+    lr : float
+        Learning rate, at least 0.
+
+    Raises
+    ------
+    ValueError
+        If there is no parameter, or an option is out of its range.
+    TypeError
+        If something given is no `Parameter`.
     """
 
     _options: tuple[str, ...] = ("lr",)
@@ -248,6 +261,11 @@ class SGD(Optimizer):
     lr, momentum, dampening, weight_decay : float
     nesterov : bool, default False
         Needs momentum and no dampening.
+
+    Raises
+    ------
+    ValueError
+        If there is no parameter, an option is out of its range, or Nesterov's has no momentum.
     """
 
     _options = ("lr", "momentum", "dampening", "weight_decay", "nesterov")
@@ -364,6 +382,11 @@ class Adam(Optimizer):
     betas : (float, float)
         beta1 and beta2, at least 0 and below 1.
     eps, weight_decay : float
+
+    Raises
+    ------
+    ValueError, TypeError
+        If there is no parameter, or an option is out of its range or of another type.
     """
 
     _options = ("lr", "betas", "eps", "weight_decay")

@@ -34,6 +34,18 @@ class Recurrent(RecurrentPasses):
 
     A subclass gives the constructor's arguments as `config`, checks its own before that, and says
     by `_kind` and `_options` what cell the core is to run.
+
+    Parameters
+    ----------
+    config : dict
+        The arguments of the subclass's constructor, by name.
+    seed : int, numpy.random.Generator or None
+        Of the initial weights and of dropout.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an option is out of its range or of another type.
     """
 
     recurrent = True

@@ -151,8 +151,17 @@ class IndRNN(RNN):
 
     Each unit sees its own past alone: the parameter weight_hh_l0 is the vector u (H,), at first
     uniform over [0, 1]. Li et al. (2018), "Independently recurrent neural network (IndRNN)", eq. 2;
-    their f is relu. The arguments are those of `RNN` but layer_norm and recurrent_dropout: there is
-    no product with the state.
+    their f is relu. There is no product with the state, so that layer_norm and recurrent_dropout
+    of `RNN` have no meaning here.
+
+    Parameters
+    ----------
+    input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional
+        As of `RNN`.
+    nonlinearity : str or tuple, default "relu"
+        f, as of `RNN`.
+    clip, weight_dropout, zoneout, merge_mode, go_backwards, learned_state, dtype, seed
+        As of `RNN`.
     """
 
     def __init__(

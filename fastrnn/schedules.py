@@ -61,7 +61,13 @@ class Schedule:
         return {"base_lr": self.base_lr, "last_epoch": self.last_epoch}
 
     def load_state_dict(self, state_dict: Mapping[str, float]) -> None:
-        """Restore what `state_dict` returned, and set the learning rate accordingly."""
+        """Restore what `state_dict` returned, and set the learning rate accordingly.
+
+        Raises
+        ------
+        ValueError
+            If entries are missing or unexpected.
+        """
         names = self.state_dict().keys()
         if state_dict.keys() != names:
             raise ValueError(
@@ -74,7 +80,15 @@ class Schedule:
 
 
 class ConstantLR(Schedule):
-    """base_lr * factor for `total_iters` epochs, then base_lr."""
+    """base_lr * factor for `total_iters` epochs, then base_lr.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+    factor : float, default 1/3
+        From 0 to 1.
+    total_iters : int, default 5
+    """
 
     def __init__(
         self, optimizer: Optimizer, factor: float = 1.0 / 3.0, total_iters: int = 5
@@ -89,7 +103,15 @@ class ConstantLR(Schedule):
 
 
 class StepLR(Schedule):
-    """base_lr * gamma^floor(epoch / step_size)."""
+    """base_lr * gamma^floor(epoch / step_size).
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+    step_size : int
+        Number of epochs after which the rate falls.
+    gamma : float, default 0.1
+    """
 
     def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1) -> None:
         self.step_size = check_size("step_size", step_size)
@@ -102,7 +124,14 @@ class StepLR(Schedule):
 
 
 class ExponentialLR(Schedule):
-    """base_lr up to and including epoch `start`, times gamma for each epoch after it."""
+    """base_lr up to and including epoch `start`, times gamma for each epoch after it.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+    gamma : float
+    start : int, default 0
+    """
 
     def __init__(self, optimizer: Optimizer, gamma: float, start: int = 0) -> None:
         self.gamma = check_number("gamma", gamma, 0.0)
@@ -119,6 +148,13 @@ class CosineAnnealingLR(Schedule):
 
     Loshchilov and Hutter (2017), "SGDR: stochastic gradient descent with warm restarts", without
     the restarts.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+    T_max : int
+        Number of epochs of the way down.
+    eta_min : float, default 0.0
     """
 
     def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0) -> None:
@@ -133,7 +169,14 @@ class CosineAnnealingLR(Schedule):
 
 
 class LambdaLR(Schedule):
-    """base_lr * lr_lambda(epoch)."""
+    """base_lr * lr_lambda(epoch).
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+    lr_lambda : callable
+        Takes the number of epochs done, an int; returns a factor.
+    """
 
     def __init__(self, optimizer: Optimizer, lr_lambda: Callable[[int], float]) -> None:
         self.lr_lambda = lr_lambda
@@ -156,9 +199,21 @@ class LinearWarmup(Schedule):
         What follows, counted from the end of the warm-up, in place of a constant base_lr. It is
         stepped through the warm-up alone.
 
+    Raises
+    ------
+    ValueError
+        If `after` is a schedule of another optimiser, or a number is out of its range.
+
     Examples
     --------
-    >>> schedule = LinearWarmup(adam, 100, after=CosineAnnealingLR(adam, 900))
+    >>> adam = fastrnn.optim.Adam(fastrnn.Linear(3, 2), lr=0.1)
+    >>> schedule = LinearWarmup(adam, 4, after=CosineAnnealingLR(adam, 10))
+    >>> rates = [adam.lr]
+    >>> for _ in range(5):
+    ...     schedule.step()
+    ...     rates.append(adam.lr)
+    >>> np.array(rates)
+    array([0.0333, 0.05  , 0.0667, 0.0833, 0.1   , 0.0976])
     """
 
     def __init__(
@@ -210,6 +265,11 @@ class ReduceLROnPlateau:
     min_lr : float, default 0.0
     eps : float, default 1e-8
         A smaller change of the learning rate is not made.
+
+    Raises
+    ------
+    ValueError
+        If `mode` or `threshold_mode` is unknown, or a number is out of its range.
     """
 
     def __init__(
@@ -265,7 +325,13 @@ class ReduceLROnPlateau:
         return {name: getattr(self, name) for name in _PLATEAU_STATE}
 
     def load_state_dict(self, state_dict: Mapping[str, float]) -> None:
-        """Restore what `state_dict` returned; the learning rate is the optimiser's own state."""
+        """Restore what `state_dict` returned; the learning rate is the optimiser's own state.
+
+        Raises
+        ------
+        ValueError
+            If entries are missing or unexpected.
+        """
         if state_dict.keys() != set(_PLATEAU_STATE):
             raise ValueError(
                 f"state_dict: expected the entries {', '.join(_PLATEAU_STATE)}, "

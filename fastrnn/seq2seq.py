@@ -129,10 +129,15 @@ class EncoderDecoder(Composite):
 
     Examples
     --------
-    >>> encoder, rnn = LSTM(32, 64, bidirectional=True), LSTM(32, 128)
-    >>> model = EncoderDecoder(
-    ...     encoder, LuongDecoder(rnn, GeneralAttention(128, 128)), Linear(128, 13),
-    ...     Embedding(40, 32), Embedding(13, 32))
+    >>> model = fastrnn.EncoderDecoder(
+    ...     fastrnn.LSTM(32, 64, bidirectional=True),
+    ...     fastrnn.LuongDecoder(fastrnn.LSTM(32, 128), fastrnn.GeneralAttention(128, 128)),
+    ...     fastrnn.Linear(128, 13),
+    ...     fastrnn.Embedding(40, 32),
+    ...     fastrnn.Embedding(13, 32),
+    ... )
+    >>> source, lengths = np.ones((9, 4), int), [9, 5, 7, 9]
+    >>> target, target_lengths = np.ones((6, 4), int), [6, 6, 4, 5]
     >>> loss, pullback = model.loss_vjp(source, target, lengths, target_lengths)
     >>> pullback()
 
@@ -140,8 +145,10 @@ class EncoderDecoder(Composite):
     the memory's, batch first, the recurrent stack's (L, B, H), and a fed vector (B, O).
 
     >>> state = model.start(source, lengths)
-    >>> logits, state = model.step(tokens, state)          # (B,) to (B, V)
-    >>> state = model.select(state, [0, 0, 2])             # rows of the batch, in this order
+    >>> logits, state = model.step(target[0], state)  # (B,) to (B, V)
+    >>> logits.shape
+    (4, 13)
+    >>> state = model.select(state, [0, 0, 2])  # rows of the batch, in this order
     """
 
     _given = ("encoder", "decoder", "output", "source_embedding", "target_embedding", "bridge")
@@ -347,7 +354,19 @@ class EncoderDecoder(Composite):
     # --- step by step -------------------------------------------------------------------------
 
     def start(self, source: ArrayLike, lengths: ArrayLike | None = None) -> State:
-        """Encode the source; return the state from which `step` decodes it."""
+        """Encode the source; return the state from which `step` decodes it.
+
+        Parameters
+        ----------
+        source : array_like of int, shape (T_s, B)
+            As of a call.
+        lengths : array_like of int, shape (B,), optional
+
+        Returns
+        -------
+        tuple
+            (`Memory` or None, the decoder's state).
+        """
         memory, state = self._encode(source, lengths)
         return self.decoder.prepare(memory, lengths), self.decoder.start(state)
 
@@ -370,7 +389,19 @@ class EncoderDecoder(Composite):
         return self.output(y), (memory, decoder_state)
 
     def select(self, state: State, indices: ArrayLike) -> State:
-        """Return the state of these rows, in this order; a row may appear any number of times."""
+        """Return the state of these rows, in this order; a row may appear any number of times.
+
+        Parameters
+        ----------
+        state : tuple
+            As `start` or `step` returned it.
+        indices : array_like of int, shape (n,)
+
+        Returns
+        -------
+        tuple
+            A state of n rows.
+        """
         memory, decoder_state = state
         rows = integer_array("indices", indices)
         kept: Memory | None = None if memory is None else memory.select(rows)

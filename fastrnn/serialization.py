@@ -120,7 +120,21 @@ def load(path: Path) -> Layer:
 
 
 def load_metadata(path: Path) -> dict[str, Any]:
-    """Read the metadata that were given to `save`; errors as `load`."""
+    """Read the metadata that were given to `save`, without the weights.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    ValueError, OSError, ImportError
+        As of `load`.
+    """
     with open_safetensors(path) as file, _named_errors(path):
         metadata: dict[str, Any] = _read_description(file)["metadata"]
         return metadata

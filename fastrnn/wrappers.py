@@ -167,7 +167,10 @@ class Residual(_Around):
 
     Examples
     --------
-    >>> deep = Sequential(LSTM(32, 64), *(Residual(LSTM(64, 64)) for _ in range(3)))
+    >>> above = (fastrnn.Residual(fastrnn.LSTM(16, 16)) for _ in range(3))
+    >>> deep = fastrnn.Sequential(fastrnn.LSTM(8, 16), *above)
+    >>> deep(np.ones((5, 3, 8), np.float32))[0].shape
+    (5, 3, 16)
     """
 
     def _join_vjp(self, x: RealArray, inner: RealArray) -> Joined:

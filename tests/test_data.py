@@ -1,5 +1,7 @@
 """Streams: one long sequence cut into contiguous pieces, window by window."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -32,11 +34,45 @@ def test_windows_cover_the_streams_in_order(B, length, seq_len):
         np.testing.assert_array_equal(one, other)
 
 
-def test_windows_are_contiguous_views():
-    streams = data.Streams(np.arange(100), 5)
-    for array in next(streams.windows(4)):
-        assert array.flags.c_contiguous
-        assert array.base is not None
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int32", "int64", "uint64"])
+def test_windows_of_a_file_are_those_of_memory(tmp_path, dtype):
+    ids = np.random.default_rng(0).integers(0, 200, 403)
+    ids.astype(dtype).tofile(tmp_path / "ids")
+    in_file = data.Streams(np.memmap(tmp_path / "ids", dtype, "r"), 5)
+    for one, other in zip(
+        data.StreamLoader(in_file, 7, partial=True),
+        data.Streams(ids, 5).windows(7, partial=True),
+        strict=True,
+    ):
+        for got, expected in zip(one[:2], other, strict=True):
+            np.testing.assert_array_equal(got, expected)
+            assert got.dtype == np.int64
+            assert got.flags.c_contiguous
+
+
+def test_streams_of_a_file_need_no_memory_of_its_size(tmp_path):
+    size = 2**28  # a hole in a file: nothing of it is on the disk
+    with open(tmp_path / "ids", "wb") as file:
+        file.truncate(size)
+    tracemalloc.start()
+    streams = data.Streams(np.memmap(tmp_path / "ids", np.uint8, "r"), 8)
+    next(streams.windows(50))
+    list(data.StreamLoader(streams, 50).batches(start=len(streams) // 50 - 3))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < size / 1000
+
+
+def test_windows_do_not_touch_the_ids():
+    ids = np.arange(100)
+    window, _ = next(data.Streams(ids, 1).windows(4))
+    window[:] = -1
+    np.testing.assert_array_equal(ids, np.arange(100))
+
+
+def test_ids_beyond_int64_are_an_error():
+    with pytest.raises(ValueError, match=r"ids: expected integers below 2\*\*63"):
+        next(data.Streams(np.full(9, 2**63, np.uint64), 1).windows(2))
 
 
 def test_split_cuts_where_the_recipe_does():

@@ -460,7 +460,8 @@ def test_progress_without_a_terminal_is_a_line_for_each_epoch(capsys):
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2
     assert lines[1].startswith("epoch 2/2: loss ")
-    assert ", validation accuracy 0." in lines[1]
+    assert ", accuracy 0." in lines[1]
+    assert lines[1].count("(validation ") == 2
     assert lines[1].endswith("steps/s")
 
 

@@ -119,12 +119,13 @@ def _eval(arguments: argparse.Namespace) -> int:
     streams = data.Streams(ids, batch)
     loader = data.StreamLoader(streams, loaded.recipe.seq_len, partial=True)
     loss = Evaluator(loaded.model).evaluate(loader)["loss"]
+    count = len(streams) * streams.batch
     if arguments.json:
         finite = loss if math.isfinite(loss) else None
-        print(json.dumps({"loss": finite, "characters": streams.targets.size}))
+        print(json.dumps({"loss": finite, "characters": count}))
     else:
         bits = loss / math.log(2)
-        print(f"{loss:.4f} nats/char ({bits:.4f} bits) over {streams.targets.size:,} characters")
+        print(f"{loss:.4f} nats/char ({bits:.4f} bits) over {count:,} characters")
     return 0
 
 

@@ -24,7 +24,7 @@ class Batch(NamedTuple):
     ----------
     inputs : ndarray
         As the model takes them: (T, B, F) numbers or (T, B) token ids; (B, T, ...) for a model
-        with ``batch_first``.
+        with ``batch_first``. A tuple of arrays for a trainer that calls its model in another way.
     targets : ndarray, optional
         As the loss takes them: (B, ...) for one of each sequence, (T, B, ...) for one of each step.
     lengths : ndarray of int64, shape (B,), optional
@@ -35,7 +35,7 @@ class Batch(NamedTuple):
         Which of the loader's examples these are.
     """
 
-    inputs: Array
+    inputs: Any
     targets: Array | None = None
     lengths: Integers | None = None
     mask: NDArray[np.bool_] | None = None
@@ -110,10 +110,13 @@ class StreamLoader(Loader):
     def batches(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
         """Yield the windows from number `start` on; they are the same in every epoch."""
         for index in range(start, len(self)):
-            window = slice(index * self.seq_len, (index + 1) * self.seq_len)
-            yield Batch(self.streams.inputs[window], self.streams.targets[window])
+            yield Batch(*self.streams.window(index * self.seq_len, (index + 1) * self.seq_len))
 
     def config(self) -> dict[str, Any]:
         """Return what decides the batches."""
-        T, B = self.streams.inputs.shape
-        return {"steps": T, "batch": B, "seq_len": self.seq_len, "partial": self.partial}
+        return {
+            "steps": len(self.streams),
+            "batch": self.streams.batch,
+            "seq_len": self.seq_len,
+            "partial": self.partial,
+        }

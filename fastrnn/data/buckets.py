@@ -55,12 +55,8 @@ class Buckets:
                 f"batch_size: expected at most the {len(lengths)} sequences there are with "
                 f"drop_last, got {batch_size}"
             )
-        stops = self._widest(max_waste)
-        sizes = np.diff(stops, prepend=0)
-        kind = np.min_scalar_type(len(stops))  # small integers are sorted fastest
-        self._bucket = np.empty(len(lengths), kind)
-        self._bucket[self._order] = np.repeat(np.arange(len(stops), dtype=kind), sizes)
-        self.batches = self._cut_batches(stops)
+        self._stops = self._widest(max_waste)
+        self.batches = self._cut_batches(self._stops)
 
     def _widest(self, max_waste: float) -> Integers:
         """Return where the widest buckets end that keep `max_waste`."""
@@ -139,8 +135,11 @@ class Buckets:
         """
         if rng is None:
             return self._order, self.batches
-        anyhow = rng.permutation(len(self._order))
-        order: Integers = anyhow[np.argsort(self._bucket[anyhow], kind="stable")]
+        order = self._order.copy()
+        start = 0
+        for stop in self._stops:
+            rng.shuffle(order[start:stop])
+            start = stop
         return order, self.batches[rng.permutation(len(self.batches))]
 
     def waste(self, rng: np.random.Generator | None) -> float:

@@ -35,13 +35,17 @@ class Streams:
     Parameters
     ----------
     ids : array_like of integers, (N,)
+        An array is kept, not copied, also one in a file larger than memory (``np.memmap``, or
+        ``np.load`` with ``mmap_mode="r"``), of any integer dtype: each window is read and
+        converted when its turn comes.
     batch : int
         Number of streams B.
 
     Attributes
     ----------
     inputs, targets : ndarray of int64, (T, B)
-        C-contiguous, with T = (N - 1) // B; ``targets[t, b]`` follows ``inputs[t, b]`` in `ids`.
+        All of them, made when asked for. C-contiguous, with T = (N - 1) // B; ``targets[t, b]``
+        follows ``inputs[t, b]`` in `ids`.
 
     Raises
     ------
@@ -52,34 +56,53 @@ class Streams:
     """
 
     def __init__(self, ids: ArrayLike, batch: int) -> None:
-        sequence = integer_array("ids", ids)
+        sequence = np.asarray(ids)
+        if sequence.dtype.kind not in "iu":
+            sequence = integer_array("ids", ids)  # an empty list, or an error
         B = check_size("batch", batch)
         if sequence.ndim != 1:
             raise ValueError(f"ids: expected 1 dimension, got the shape {sequence.shape}")
         T = (len(sequence) - 1) // B
         if T < 1:
             raise ValueError(f"ids: expected at least batch + 1 = {B + 1}, got {len(sequence)}")
-        self.inputs: Integers = np.ascontiguousarray(sequence[: T * B].reshape(B, T).T)
-        self.targets: Integers = np.ascontiguousarray(sequence[1 : T * B + 1].reshape(B, T).T)
+        self._inputs = sequence[: T * B].reshape(B, T).T  # views, of the dtype of `ids`
+        self._targets = sequence[1 : T * B + 1].reshape(B, T).T
 
     def __len__(self) -> int:
         """Return T, the length of each stream."""
-        return len(self.inputs)
+        return len(self._inputs)
 
     @property
     def batch(self) -> int:
         """Number of streams B."""
-        return int(self.inputs.shape[1])
+        return int(self._inputs.shape[1])
+
+    @property
+    def inputs(self) -> Integers:
+        """All inputs (T, B)."""
+        return self.window(0, len(self))[0]
+
+    @property
+    def targets(self) -> Integers:
+        """All targets (T, B)."""
+        return self.window(0, len(self))[1]
+
+    def window(self, start: int, stop: int) -> tuple[Integers, Integers]:
+        """Return inputs and targets from step `start` to before `stop`, as new arrays."""
+        return (
+            integer_array("ids", self._inputs[start:stop].copy("C")),
+            integer_array("ids", self._targets[start:stop].copy("C")),
+        )
 
     def windows(self, seq_len: int, partial: bool = False) -> Iterator[tuple[Integers, Integers]]:
-        """Yield the streams window by window: inputs and targets (seq_len, B), as views.
+        """Yield the streams window by window: inputs and targets (seq_len, B), as new arrays.
 
         With `partial` the shorter window at the end comes too; without, it is left out.
         """
         step = check_size("seq_len", seq_len)
         end = len(self) if partial else len(self) - step + 1
         for t in range(0, end, step):
-            yield self.inputs[t : t + step], self.targets[t : t + step]
+            yield self.window(t, t + step)
 
     def __repr__(self) -> str:
         return f"Streams(T={len(self)}, B={self.batch})"

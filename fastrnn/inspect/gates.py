@@ -52,7 +52,8 @@ class Capture:
 
     Attributes
     ----------
-    y, state
+    y : ndarray, shape (T, B, .)
+    state
         What the model returned, bit for bit.
     layers : dict of str to dict of str to ndarray, shape (T, B, D, H)
         For each layer ("l0", "l1", ...; in a `Sequential` after the prefix of its parameters,

@@ -59,6 +59,11 @@ class GradientFlow:
         dict of str to ndarray of float64, shape (T,)
             Element k is the mean over the rows that are longer than k, k steps before the last
             step that the direction makes (the reverse one ends at the first element).
+
+        Raises
+        ------
+        ValueError
+            If `of` is another.
         """
         if of not in ("h", "c"):
             raise ValueError(f"of: expected 'h' or 'c', got {of!r}")
@@ -129,9 +134,9 @@ def gradient_flow(
     x, state, lengths
         As of a call of the model.
     dy : array_like, or callable, optional
-        Gradient of the loss with respect to the model's output y, or what makes it of y, as
-        ``lambda y: losses.cross_entropy(y, targets)[1]``. If None, a random vector of length one
-        for each row, at its last step (for an output without steps: at all of it).
+        Gradient of the loss with respect to the model's output y, of y's shape, or what makes it of
+        y, as ``lambda y: losses.cross_entropy(y, targets)[1]``. If None, a random vector of length
+        one for each row, at its last step (for an output without steps: at all of it).
     clip_norm, clip_value : float, optional
         Limits of the gradient that a layer carries from one step to the one before, (dh, dc) of
         each row: of its norm, and of each of its elements (as Graves 2013, section 2.1). Not those
@@ -342,8 +347,8 @@ def spectral_radius(model: Layer) -> dict[str, dict[str, float]]:
     what is carried goes past the matrices.
 
     With a projection, of a block times weight_hr, the matrix (H, H) from o * tanh(c) of one step to
-    the gates of the next; of an IndRNN, whose matrix is diagonal, the largest |u|; with layer_norm,
-    of the weights as they are.
+    the gates of the next; of an IndRNN, whose matrix is diagonal, the largest absolute value; with
+    layer_norm, of the weights as they are.
 
     Parameters
     ----------

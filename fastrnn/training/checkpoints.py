@@ -122,7 +122,9 @@ def _unpacked(value: Any, file: Any, depth: int) -> Any:
         return value
     ((kind, content),) = value.items()
     if kind == "array":
-        return file.get_tensor(_text(content))
+        if content not in file.keys():  # noqa: SIM118 (a file is no mapping)
+            raise ValueError(f"the array {content!r} is missing")
+        return file.get_tensor(content)
     if kind == "float":
         return float(_text(content))
     if kind == "dict" and isinstance(content, dict):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib
 import io
 import json
 import math
@@ -137,14 +136,14 @@ class _Events:
     """
 
     def __init__(self, folder: Path) -> None:
-        def module(name: str) -> Any:
-            return importlib.import_module(f"tensorboard.{name}")
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.summary.writer.record_writer import RecordWriter
 
-        self._event = module("compat.proto.event_pb2").Event
-        self._summary = module("compat.proto.summary_pb2").Summary
+        self._event, self._summary = Event, Summary
         name = f"events.out.tfevents.{time.time():.0f}.{secrets.token_hex(4)}"
         file = open(folder / name, "xb")  # noqa: SIM115 - closed with the writer
-        self._writer = module("summary.writer.record_writer").RecordWriter(file)
+        self._writer = RecordWriter(file)
         self._write(file_version="brain.Event:2")
 
     def _write(self, **content: Any) -> None:

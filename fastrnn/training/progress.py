@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from .callbacks import Callback
 
 if TYPE_CHECKING:
+    from .history import Record
     from .run import Status
     from .trainer import Trainer
 
@@ -80,13 +81,7 @@ class Progress(Callback):
     def line(self, trainer: Trainer) -> str:
         """Return what is said of the last epoch; to be overridden to say it otherwise."""
         record, status = trainer.history[-1], self.status(trainer)
-        shown = ("loss", *(metric.name for metric in trainer.metrics))
-        parts = [f"{name} {record[name]:.4f}" for name in shown]
-        parts += [
-            f"validation {name} {record[f'validation_{name}']:.4f}"
-            for name in shown
-            if f"validation_{name}" in record
-        ]
+        parts = [_number(record, name) for name in ("loss", *(m.name for m in trainer.metrics))]
         speed = rate(status._replace(items_per_second=record["items_per_second"]))
         if record["skipped"]:
             parts.append(f"{record['skipped']} steps skipped")
@@ -98,6 +93,13 @@ class Progress(Callback):
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+
+def _number(record: Record, name: str) -> str:
+    """Return "loss 1.2345 (validation 1.3456)"."""
+    text = f"{name.replace('_', ' ')} {record[name]:.5g}"
+    held_out = record.get(f"validation_{name}")
+    return text if held_out is None else f"{text} (validation {held_out:.5g})"
 
 
 def numbered(epoch: int, status: Status) -> str:

@@ -115,6 +115,7 @@ def groups(batches: Iterator[Batch], size: int) -> Iterator[list[Batch]]:
 
 def number_of_items(batch: Batch, loader: Loader) -> int:
     """Return the number of sequences of a batch, of streams that of their steps."""
+    inputs = batch.inputs[0] if isinstance(batch.inputs, tuple) else batch.inputs
     time_axis = 1 if loader.batch_first else 0
-    B: int = batch.inputs.shape[1 - time_axis]
-    return B * int(batch.inputs.shape[time_axis]) if loader.stateful else B
+    B: int = inputs.shape[1 - time_axis]
+    return B * int(inputs.shape[time_axis]) if loader.stateful else B

@@ -102,9 +102,10 @@ class Trainer(Evaluator):
     >>> model = fastrnn.Sequential(
     ...     fastrnn.GRU(1, 16, seed=0), fastrnn.LastStep(), fastrnn.Linear(16, 2, seed=1)
     ... )
-    >>> trainer = fastrnn.Trainer(model, metrics=["accuracy"], clip_norm=1.0)
+    >>> adam = fastrnn.optim.Adam(model, lr=0.01)
+    >>> trainer = fastrnn.Trainer(model, optimizer=adam, metrics=["accuracy"], clip_norm=1.0)
     >>> targets = (x.sum(axis=(1, 2)) > 0).astype(int)
-    >>> history = trainer.fit((x, targets), epochs=20, progress=False)
+    >>> history = trainer.fit((x, targets), epochs=10, progress=False)
     >>> history[-1]["accuracy"] > 0.9
     True
     """

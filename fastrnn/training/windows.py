@@ -83,7 +83,7 @@ def evaluate(model: Layer, streams: Streams, *, seq_len: int) -> float:
     for inputs, targets in streams.windows(seq_len, partial=True):
         logits, state = model(inputs, state)
         total += losses.cross_entropy(logits, targets, reduction="sum")[0]
-    return total / streams.targets.size
+    return total / (len(streams) * streams.batch)
 
 
 def window_vjp(
@@ -248,7 +248,12 @@ def reset_rows(state: Any, rows: ArrayLike) -> Any:
 
     Examples
     --------
-    >>> y, state = model.step(observations, reset_rows(state, done))
+    >>> model = fastrnn.GRU(4, 8, seed=0)
+    >>> observations, state = np.ones((3, 4), np.float32), np.ones((1, 3, 8), np.float32)
+    >>> state = reset_rows(state, [False, True, False])  # the second stream has ended
+    >>> state[0].any(axis=1)
+    array([ True, False,  True])
+    >>> y, state = model.step(observations, state)
     """
     if state is None:
         return None
