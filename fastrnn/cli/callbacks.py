@@ -100,9 +100,11 @@ class Keeper(Callback):
 
     part: Part | None = None
 
-    def __init__(self, training: Training, folder: Path, config: str) -> None:
-        self._training, self._config = training, config
-        self._folder = folder
+    def __init__(
+        self, training: Training, folder: Path, config: str, progress: TextProgress
+    ) -> None:
+        self._training, self._folder = training, folder
+        self._config, self._progress = config, progress
 
     def on_fit_start(self, trainer: Trainer) -> None:
         """Write the configuration, now that a checkpoint has been found to fit it."""
@@ -121,7 +123,7 @@ class Keeper(Callback):
         windows = len(self._training.train)
         steps = trainer.step - trainer.epoch * windows
         if steps:
-            status, recipe = trainer.status(), self._training.recipe
+            status, recipe = self._progress.status(trainer), self._training.recipe
             seconds = steps * recipe.batch * recipe.seq_len / status.items_per_second
             self.part = Part(
                 numbered(trainer.epoch + 1, status),

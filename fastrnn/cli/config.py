@@ -20,9 +20,9 @@ __all__ = ["CONFIG_FILE", "add_config", "config_file", "effective", "set_default
 
 CONFIG_FILE = "config.toml"
 MOST_BYTES = 1_000_000
-# Of one run: they are no keys, and `out`, which may be one, is not kept.
+# Of one run: they are no keys, and those that may be one are not kept.
 RUN_ONLY = ("help", "config", "print-config", "json", "resume")
-NOT_KEPT = ("out",)
+NOT_KEPT = ("out", "time-limit")
 
 
 def add_config(parser: argparse._ActionsContainer, table: str) -> None:
@@ -57,7 +57,7 @@ def set_defaults(path: str, table: str, parser: Parser) -> None:
 def effective(arguments: argparse.Namespace) -> str:
     """Return the flags in effect as TOML, for `set_defaults`; those without a value are left out.
 
-    Where the results go is no part of it.
+    Where the results go, and for how long this run may take, is no part of it.
     """
     lines = [f"[{arguments.command}]"]
     for name, action in _actions(arguments.parser):

@@ -165,10 +165,13 @@ def _train(arguments: argparse.Namespace) -> int:
 
 def _run(training: Training, folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """Train and save the model; return what `--json` reports."""
+    from ..training.checkpoints import FILE as CHECKPOINT_FILE
     from .callbacks import Interrupt, Keeper, TextProgress
 
     interrupt, progress = Interrupt(), TextProgress(arguments.time_limit is not None)
-    keeper = Keeper(training, folder, CONFIG_NOTE + effective(arguments))
+    keeper = Keeper(training, folder, CONFIG_NOTE + effective(arguments), progress)
+    if arguments.resume and not (folder / CHECKPOINT_FILE).exists():
+        print(f"No checkpoint in {folder}: training begins anew.", flush=True)
     try:
         training.fit(
             callbacks=[interrupt, keeper, progress],
