@@ -42,8 +42,9 @@ def run(test):
 
 
 @pytest.fixture(autouse=True)
-def fixed(tmp_path, monkeypatch):
+def fixed(tmp_path, monkeypatch, set_num_threads):
     monkeypatch.chdir(tmp_path)  # where examples write
+    set_num_threads(1)  # all are small
     with np.printoptions(precision=4, suppress=True, threshold=50):
         yield
 

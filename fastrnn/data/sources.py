@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -90,6 +91,8 @@ def padding_bytes(
     dtype: np.dtype[Any], shape: tuple[int, ...], value: float, name: str = "padding_value"
 ) -> bytes:
     """Return a padded step as bytes; ValueError for a value that an integer dtype cannot hold."""
+    if value == 0:
+        return bytes(dtype.itemsize * math.prod(shape))
     with np.errstate(invalid="ignore", over="ignore"):
         padding = np.asarray(value).astype(dtype)
     if dtype.kind in "biu" and padding != value:
