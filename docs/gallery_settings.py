@@ -11,7 +11,7 @@ STYLE = {
     "axes.spines.top": False,
     "axes.spines.right": False,
 }
-# The examples run as they are, but that files go to the build folder, and what is long is shortened.
+# The examples run as they are, but files go to the build folder, and what is long is shortened.
 ARGUMENTS = {
     "demo": ["--seconds", "10", "--out", str(OUT / "demo")],
     "gradient_flow": ["--out", str(OUT / "gradient_flow.png")],

@@ -1,8 +1,8 @@
 """A classifier with Trainer: digits, rows as steps
 ================================================
 
-An image of 8 x 8 pixels is a sequence of 8 steps. `Trainer` shuffles, validates, lowers the learning
-rate, stops when the validation has not improved for a while, and keeps the best weights::
+An image of 8 x 8 pixels is a sequence of 8 steps. ``Trainer`` shuffles, validates, lowers the
+learning rate, stops when the validation has not improved for a while, and keeps the best weights::
 
     python examples/train_classifier.py    (needs scikit-learn, for its bundled digits)
 
@@ -68,7 +68,7 @@ def main(epochs: int = 40, out: str | None = "training.png", progress: bool = Fa
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--epochs", type=int, default=40, help="(default: 40)")
     parser.add_argument("--out", default="training.png", help="default: training.png")
     main(**vars(parser.parse_args()))

@@ -264,6 +264,11 @@ class TimeSeriesForecaster(ForecasterBase):
         Returns
         -------
         Backtest
+
+        Raises
+        ------
+        ValueError
+            If there are fewer observations than steps of a forecast.
         """
         other = copy.copy(self)  # update sets attributes and changes none
         values, inputs = self._read(y, X, first=False)

@@ -175,6 +175,11 @@ def reset_rows(state: Any, rows: ArrayLike) -> Any:
     --------
     fastrnn.LSTM : its argument `resets` does the same at any step inside a sequence.
 
+    Raises
+    ------
+    ValueError
+        If `rows` has another shape than (B,).
+
     Examples
     --------
     >>> model = fastrnn.GRU(4, 8, seed=0)
