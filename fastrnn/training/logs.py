@@ -7,6 +7,8 @@ import io
 import json
 import math
 import os
+import secrets
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +42,7 @@ class Log(Callback):
     def __init__(self, folder: str | os.PathLike[str], every: int | None = None) -> None:
         self.folder = Path(folder)
         self.every = None if every is None else check_size("log_every", every)
-        self._events: Any = None
+        self._events: _Events | None = None
 
     def on_fit_start(self, trainer: Trainer) -> None:
         """Begin the files, or cut them back to where training goes on."""
@@ -97,9 +99,12 @@ class Log(Callback):
     def _scalars(self, prefix: str, record: Record, step: int) -> None:
         if self._events is None:
             return
-        for name, value in record.items():
-            if name not in ("step", "epoch"):
-                self._events.add_scalar(f"{prefix}/{name}", value, step)
+        numbers = {
+            f"{prefix}/{name}": value
+            for name, value in record.items()
+            if name not in ("step", "epoch")
+        }
+        self._events.add_scalars(numbers, step)
 
 
 def _joined(records: list[Record]) -> str:
@@ -124,10 +129,40 @@ def _table(records: list[Record], heading: bool = True) -> str:
     return text.getvalue()
 
 
-def _event_writer(folder: Path) -> Any:
+class _Events:
+    """TensorBoard's file of events, written record by record.
+
+    Its own writer would import TensorFlow where that is installed, which takes seconds.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        self._event, self._summary = Event, Summary
+        name = f"events.out.tfevents.{time.time():.0f}.{secrets.token_hex(4)}"
+        file = open(folder / name, "xb")  # noqa: SIM115 - closed with the writer
+        self._writer = RecordWriter(file)
+        self._write(file_version="brain.Event:2")
+
+    def _write(self, **content: Any) -> None:
+        event = self._event(wall_time=time.time(), **content)
+        self._writer.write(event.SerializeToString())
+        self._writer.flush()
+
+    def add_scalars(self, numbers: dict[str, float], step: int) -> None:
+        value = self._summary.Value
+        values = [value(tag=name, simple_value=number) for name, number in numbers.items()]
+        self._write(step=step, summary=self._summary(value=values))
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def _event_writer(folder: Path) -> _Events | None:
     """Return a writer of TensorBoard's events to the folder, None where it is not installed."""
     try:
-        from tensorboard.summary import Writer
+        return _Events(folder)
     except ImportError:
         return None
-    return Writer(str(folder))

@@ -95,10 +95,10 @@ class Run:
             callbacks = state["callbacks"]
         except KeyError as error:
             raise ValueError(f"not a state of fit ({error!r})") from None
+        self.callbacks.load_state_dict(callbacks)  # first: one may know better what is wrong
         if data != self.loader.config():
             raise ValueError(f"expected the data {self.loader.config()}, got a training on {data}")
         self.first_epoch, self.last_epoch = first, first + epochs
-        self.callbacks.load_state_dict(callbacks)
 
 
 def groups(batches: Iterator[Batch], size: int) -> Iterator[list[Batch]]:

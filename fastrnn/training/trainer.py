@@ -30,7 +30,12 @@ from .evaluation import Evaluator, added
 from .history import History, Record
 from .run import EpochState, Run, Status, groups, number_of_items
 
-__all__ = ["Trainer"]
+__all__ = ["ADVICE", "Trainer"]
+
+ADVICE = (  # the end of what is said of a number that is not finite
+    " The weights are those before the step. A lower learning rate or clip_norm may help; "
+    "on_nonfinite='skip' leaves such steps out."
+)
 
 
 class Trainer(Evaluator):
@@ -141,6 +146,9 @@ class Trainer(Evaluator):
         self._now = EpochState()
         self._largest = (0.0, "")  # norm of a parameter's gradient, and its name
         self._run: Run | None = None
+        # The arrays of the last window, until the next has its own: given back before, the heap
+        # would shrink and grow in each step, at the cost of page faults (up to a fifth of a step).
+        self._kept: list[Any] = []
 
     def vjp(self, batch: Batch, state: Any = None) -> tuple[tuple[Any, Any], Callable[[Any], Any]]:
         """Return ((outputs, state), pullback) of a batch; ``pullback(d_outputs)`` adds to grads.
@@ -269,7 +277,7 @@ class Trainer(Evaluator):
             watchers.each(lambda callback: callback.on_fit_end(self))
         finally:
             watchers.each(lambda callback: callback.close())
-            self._run = None
+            self._run, self._kept = None, []
         return self.history
 
     def _train_epoch(self, run: Run, keeper: Checkpoint | None) -> None:
@@ -300,7 +308,11 @@ class Trainer(Evaluator):
         measured = []
         for batch in batches:
             (outputs, state), pullback = self.vjp(batch, now.carried)
+            if loader.stateful:
+                self._kept[:1] = [(outputs, pullback)]
             value, d_outputs, count = self.compute_loss(batch, outputs)
+            if loader.stateful:
+                self._kept[1:] = [d_outputs]
             if count and not math.isfinite(value):
                 problem = f"the loss is {value}"
                 break
@@ -382,8 +394,7 @@ class Trainer(Evaluator):
         raise FloatingPointError(
             f"step {self.step} (epoch {self.epoch + 1}, batch {self._now.batch + 1}): "
             f"{problem}; {place}; the largest norm of a gradient so far was {norm:.4g}"
-            f"{f', of {name}' if name else ''}. The weights are those before the step. A lower "
-            "learning rate or clip_norm may help; on_nonfinite='skip' leaves such steps out."
+            f"{f', of {name}' if name else ''}.{ADVICE}"
         )
 
     def _end_epoch(self, run: Run) -> None:
