@@ -738,6 +738,8 @@ def test_the_plot_of_what_is_not_always_there():
             | {"validation_loss": 1.5},
         ]
     )
-    validation = history.plot("loss").axes[0].lines[1]
-    assert validation.get_marker() == "o"  # a line of one point is none
+    markers = [line.get_marker() for line in history.plot("loss").axes[0].lines]
+    assert markers == ["None", "o"]  # a line of one point is none
+    history.records[0]["loss"] = math.nan
+    assert history.plot("loss").axes[0].lines[0].get_marker() == "o"
     assert len(history.plot([]).axes) == 2
