@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BUILD ?= build/make
 PYTEST_FLAGS ?=
+DOCS_FLAGS ?=
 CTEST_FLAGS ?=
 
 bin := $(VENV)/bin
@@ -10,13 +11,14 @@ pip := $(bin)/python -m pip --disable-pip-version-check
 cpp := $(shell find src tests/cpp benchmarks -name '*.cpp' -o -name '*.h' -o -name '*.hpp' 2>/dev/null)
 sources := pyproject.toml CMakeLists.txt $(wildcard fastrnn/*.pxd fastrnn/*.pyx) $(cpp)
 
-.PHONY: help demo test build lint lint-python lint-types lint-cpp format clean
+.PHONY: help demo test build docs lint lint-python lint-types lint-cpp format clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo 'make demo     train a small character model for about a minute and sample from it'
 	@echo 'make test     run the test suite'
 	@echo 'make build    (re)build what changed; Python files need no rebuild'
+	@echo 'make docs     build the documentation, and run its examples, into build/docs'
 	@echo 'make lint     ruff, mypy and clang-format as CI runs them; make format repairs layout'
 	@echo 'make clean    remove all that was made'
 	@echo 'Another Python or compiler: make clean, then make test PYTHON=python3.12 CXX=clang++'
@@ -31,6 +33,10 @@ test: $(VENV)/with-test
 	@$(bin)/cmake --build $(BUILD)
 	@$(bin)/ctest --test-dir $(BUILD) --output-on-failure $(CTEST_FLAGS)
 	@$(bin)/python -m pytest -n 2 --dist worksteal $(PYTEST_FLAGS)
+
+docs: $(VENV)/with-docs
+	@$(bin)/python -m sphinx --fail-on-warning --keep-going --quiet $(DOCS_FLAGS) docs build/docs
+	@echo 'Open build/docs/index.html'
 
 lint: lint-python lint-types lint-cpp
 lint-python: $(VENV)/with-dev
@@ -47,7 +53,7 @@ format: $(VENV)/with-dev
 	$(bin)/clang-format -i $(cpp)
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) build dist *.egg-info docs/gallery docs/reference/generated
 
 # An editable install with one of the extras of pyproject.toml. The build tools live in the
 # environment and the build folder stays, so that a rebuild compiles only what changed.

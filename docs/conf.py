@@ -49,6 +49,7 @@ sphinx_gallery_conf = {
     "filename_pattern": r"\.py$",  # all are executed
     "reset_argv": "gallery_settings.arguments",
     "reset_modules": ("matplotlib", "gallery_settings.picture_style"),
+    "image_scrapers": ("matplotlib", "gallery_settings.written_pictures"),
     "capture_repr": (),
     "download_all_examples": False,
     "show_memory": False,

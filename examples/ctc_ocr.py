@@ -154,7 +154,7 @@ def main(epochs=12, lines=1500, test_lines=400, hidden=48, batch=10, lr=5e-3, se
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--epochs", type=int, default=12, help="default: 12")
     parser.add_argument("--hidden", type=int, default=48, help="units each way (default: 48)")
     arguments = parser.parse_args()

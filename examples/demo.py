@@ -36,7 +36,7 @@ def fastrnn(*arguments: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seconds", default="60", help="of training (default: 60)")
     parser.add_argument("--out", default="build/demo", help="folder (default: build/demo)")
     arguments = parser.parse_args()

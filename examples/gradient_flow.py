@@ -98,7 +98,7 @@ def _factor(value: float, steps: int) -> str:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--steps", type=int, default=100, help="(default: 100)")
     parser.add_argument("--out", default="gradient_flow.png", help="default: gradient_flow.png")
     main(**vars(parser.parse_args()))

@@ -125,7 +125,7 @@ def main(
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--epochs", type=int, default=6, help="(default: 6)")
     parser.add_argument("--out", default="cells.html", help="default: cells.html")
     main(**vars(parser.parse_args()), draw=True)

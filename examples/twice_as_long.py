@@ -133,6 +133,6 @@ def main(steps=600, longest=10, hidden=64, count=500, seed=0, draw=False):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--steps", type=int, default=600, help="(default: 600)")
     main(**vars(parser.parse_args()), draw=True)

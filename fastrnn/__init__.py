@@ -43,6 +43,7 @@ _LATER = {
         *("MultiHeadAttention", "SelfAttentivePooling"),
     ],
     "cells": ["Cell"],
+    "estimators": ["estimators"],
     "gradcheck": ["check_gradients"],
     "loop": ["RecurrentLoop"],
     "metrics": ["metrics"],

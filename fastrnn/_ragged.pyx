@@ -332,7 +332,7 @@ ctypedef fused unit:
 
 cdef void _put(Batch& batch, bint batch_first) noexcept nogil:
     """Fill `out`, each element once."""
-    cdef Py_ssize_t T = batch.steps, B = batch.count, width = batch.width, b, t
+    cdef Py_ssize_t T = batch.steps, B = batch.count, width = batch.width, b
     cdef Place source
     if batch_first:
         for b in range(B):
@@ -348,14 +348,22 @@ cdef void _put(Batch& batch, bint batch_first) noexcept nogil:
     elif width == 8:
         _put_columns[uint64_t](batch, 0)
     else:
-        for b in range(B):
-            source = batch.sources[b]
-            for t in range(T):
-                memcpy(
-                    batch.out + (t * B + b) * width,
-                    source.start + t * width if t < source.length else batch.padding,
-                    width,
-                )
+        _put_steps(batch)
+
+
+cdef void _put_steps(Batch& batch) noexcept nogil:
+    """Fill (T, B, ...), eight sequences at a time, as narrow steps share lines of `out`."""
+    cdef Py_ssize_t B = batch.count, width = batch.width, first, t, b
+    cdef char* out
+    for first in range(0, B, 8):
+        for t in range(batch.steps):
+            out = batch.out + (t * B + first) * width
+            for b in range(first, min(first + 8, B)):
+                if t < batch.sources[b].length:
+                    memcpy(out, batch.sources[b].start + t * width, width)
+                else:
+                    memcpy(out, batch.padding, width)
+                out += width
 
 
 cdef void _fill(Batch& batch, Py_ssize_t first, Py_ssize_t count) noexcept nogil:
@@ -372,29 +380,32 @@ cdef void _fill(Batch& batch, Py_ssize_t first, Py_ssize_t count) noexcept nogil
             memcpy(batch.out + n * width, batch.padding, width)
 
 
-cdef void _put_columns(Batch& batch, unit padding) noexcept nogil:
+cdef void _put_columns(Batch& batch, unit size) noexcept nogil:
     """Fill (T, B) with steps of one number, eight sequences at a time: lines of `out` are whole."""
+    # `size` only says by its type how many bytes a step has
     cdef Py_ssize_t T = batch.steps, B = batch.count, first, many, shortest, t, j
-    cdef const unit* sources[8]
+    cdef const char* sources[8]
     cdef int64_t lengths[8]
-    cdef unit* row
-    memcpy(&padding, batch.padding, sizeof(unit))
+    cdef char* row
     for first in range(0, B, 8):
         many = min(8, B - first)
         shortest = T if many == 8 else 0
         for j in range(many):
-            sources[j] = <const unit*>batch.sources[first + j].start
+            sources[j] = batch.sources[first + j].start
             lengths[j] = batch.sources[first + j].length
             shortest = min(shortest, lengths[j])
-        row = <unit*>batch.out + first
+        row = batch.out + first * sizeof(unit)
         for t in range(shortest):
-            for j in range(8):
-                row[j] = sources[j][t]
-            row += B
+            for j in range(8):  # a copy of a size that is known is a move, aligned or not
+                memcpy(row + j * sizeof(unit), sources[j] + t * sizeof(unit), sizeof(unit))
+            row += B * sizeof(unit)
         for t in range(shortest, T):
             for j in range(many):
-                row[j] = sources[j][t] if t < lengths[j] else padding
-            row += B
+                if t < lengths[j]:
+                    memcpy(row + j * sizeof(unit), sources[j] + t * sizeof(unit), sizeof(unit))
+                else:
+                    memcpy(row + j * sizeof(unit), batch.padding, sizeof(unit))
+            row += B * sizeof(unit)
 
 
 # --- text -----------------------------------------------------------------------------------------

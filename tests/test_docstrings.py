@@ -16,7 +16,8 @@ REFERENCE = Path(__file__).parent.parent / "docs" / "reference"
 PUBLIC = (
     "fastrnn",
     *("fastrnn.attention", "fastrnn.base", "fastrnn.data", "fastrnn.decoding", "fastrnn.init"),
-    *("fastrnn.inspect", "fastrnn.interop.onnx", "fastrnn.losses", "fastrnn.metrics"),
+    *("fastrnn.estimators", "fastrnn.inspect", "fastrnn.interop.onnx", "fastrnn.losses"),
+    "fastrnn.metrics",
     *("fastrnn.optim", "fastrnn.recurrent", "fastrnn.serialization", "fastrnn.text"),
     *("fastrnn.training",),
 )
@@ -127,7 +128,7 @@ def about_arguments(value, cls, own, text):
         array = re.search("ArrayLike|NDArray|RealArray", str(parameter.annotation))
         if not said and not elsewhere:
             yield f"says nothing about {name}"
-        elif said and array and not re.search(r"shape|\([A-Z0-9.*][^)]*\)|[Aa]s ", said):
+        elif said and array and not re.search(r"shape|\([^)]*,[^)]*\)|[Aa]s ", said):
             yield f"gives no shape of {name}"
     many = cls is None and len(parameters(value)) > 1
     if many and not re.search(r"^(Parameters|Attributes)\n---", text, re.M):

@@ -3,6 +3,7 @@
 import doctest
 import importlib
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -42,8 +43,10 @@ def run(test):
 
 
 @pytest.fixture(autouse=True)
-def fixed(tmp_path, monkeypatch):
+def fixed(tmp_path, monkeypatch, set_num_threads):
     monkeypatch.chdir(tmp_path)  # where examples write
+    monkeypatch.setitem(sys.modules, "tensorboard", None)  # where it is, its import takes seconds
+    set_num_threads(1)  # all are small
     with np.printoptions(precision=4, suppress=True, threshold=50):
         yield
 

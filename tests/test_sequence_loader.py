@@ -107,6 +107,21 @@ def test_full_batches_alone(lengths, options):
     assert padding_of(batches) <= options["max_waste"] + 1e-12
 
 
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_full_batches_keep_a_bound_too(shuffle):
+    lengths = np.random.default_rng(0).lognormal(3, 0.7, 1003).astype(int) + 1
+    loader = data.SequenceLoader(
+        make_sequences(lengths, ()), batch_size=16, shuffle=shuffle, max_waste=0.1, drop_last=True
+    )
+    for epoch in range(5):
+        batches = list(loader.batches(epoch))
+        assert {len(batch.indices) for batch in batches} == {16}
+        assert len(batches) == len(loader) == 1003 // 16
+        assert padding_of(batches) <= 0.1
+    left = [set(range(1003)) - {n for b in loader.batches(e) for n in b.indices} for e in (0, 1)]
+    assert (left[0] != left[1]) is shuffle
+
+
 @given(lengths_of_all, options_of_loaders, st.integers(0, 3), st.integers(0, 70))
 def test_batches_from_a_place_on_are_the_tail(lengths, options, epoch, start):
     sequences = make_sequences(lengths)

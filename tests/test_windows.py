@@ -147,6 +147,18 @@ def test_rejects(call, error, message):
         call(data.WindowLoader)
 
 
+def test_frames_of_numbers_flags_and_missing_values():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"load": [0.5, 1, 2, 3], "holiday": [True, False, True, False]})
+    (batch,) = data.WindowLoader(frame, 2, targets="load", known="holiday")
+    assert batch.inputs[:, 1].tolist() == [[1, 0, 1], [2, 1, 0]]
+    frame["load"] = pandas.array([1.5, None, 2, 3], "Float64")
+    (batch,) = data.WindowLoader(frame, 3, targets="load")
+    np.testing.assert_array_equal(batch.inputs[:, 0], [[1.5, 1], [np.nan, 0], [2, 1]])
+    with pytest.raises(TypeError, match="series: expected numbers, got object"):
+        data.WindowLoader(pandas.DataFrame({"a": [1, 2], "b": ["1", "2"]}), 1)
+
+
 def test_frames_of_other_columns_are_rejected():
     pandas = pytest.importorskip("pandas")
     frames = [pandas.DataFrame({name: [1.0, 2, 3]}) for name in "ab"]

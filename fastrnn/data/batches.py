@@ -91,6 +91,11 @@ class StreamLoader(Loader):
         Length of a window.
     partial : bool, default False
         Whether the shorter window at the end comes too; without, it is left out.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `streams` are no `Streams`, or seq_len is less than 1.
     """
 
     stateful = True

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .ragged import RaggedArray
+from .sources import from_pandas
 
 __all__ = ["sequences_from_frame"]
 
@@ -63,7 +64,7 @@ def sequences_from_frame(
     if columns is None:
         columns = [column for column in frame.columns if column != by]
     order = np.argsort(codes, kind="stable")
-    values = frame[columns].to_numpy()[order]
+    values = from_pandas(frame[columns])[order]
     if values.dtype.kind not in "biuf":
         raise TypeError(f"columns: expected numbers, got {values.dtype}")
     offsets = np.concatenate([[0], np.cumsum(np.bincount(codes))])

@@ -229,13 +229,27 @@ def pad_packed_sequence(
 
 
 def pack_sequence(sequences: Sequence[ArrayLike], enforce_sorted: bool = True) -> PackedSequence:
-    """Pack a list of sequences, each (length, ...): `pad_sequence`, then `pack_padded_sequence`."""
+    """Pack a list of sequences: `pad_sequence`, then `pack_padded_sequence`.
+
+    Parameters
+    ----------
+    sequences : sequence of array_like, each (length, ...)
+    enforce_sorted : bool, default True
+        As of `pack_padded_sequence`.
+
+    Returns
+    -------
+    PackedSequence
+    """
     lengths = rows_of_list("sequences", sequences).lengths
     return pack_padded_sequence(pad_sequence(sequences), lengths, enforce_sorted=enforce_sorted)
 
 
 def unpack_sequence(packed_sequences: PackedSequence) -> list[Array]:
-    """Return the sequences of a packed batch as a list: the inverse of `pack_sequence`."""
+    """Return the sequences of `packed_sequences`, a packed batch, as a list.
+
+    The inverse of `pack_sequence`.
+    """
     return unpad_sequence(*pad_packed_sequence(packed_sequences))
 
 

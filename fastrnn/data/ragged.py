@@ -96,6 +96,10 @@ class RaggedArray:
 
         Nothing is ever unpickled, and the sizes in the files are compared with their own.
 
+        Returns
+        -------
+        RaggedArray
+
         Raises
         ------
         FileNotFoundError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,14 @@ from numpy.typing import ArrayLike, NDArray
 from .._ragged import Rows, first_unlike
 from .ragged import RaggedArray
 
-__all__ = ["padding_bytes", "plain_array", "plain_sequence", "rows_of", "rows_of_list"]
+__all__ = [
+    "from_pandas",
+    "padding_bytes",
+    "plain_array",
+    "plain_sequence",
+    "rows_of",
+    "rows_of_list",
+]
 
 Array = NDArray[Any]
 
@@ -24,8 +32,7 @@ def rows_of(name: str, value: Any) -> Rows:
     """
     if isinstance(value, RaggedArray):
         return value.rows
-    if hasattr(value, "to_numpy"):  # pandas
-        value = value.to_numpy()
+    value = from_pandas(value)
     if isinstance(value, np.ndarray) and value.dtype != object:
         check_numbers(name, value)
         if value.ndim < 2:
@@ -55,7 +62,7 @@ def rows_of_list(name: str, sequences: Sequence[ArrayLike] | Array) -> Rows:
 
 def plain_sequence(name: str, value: ArrayLike, first: Array | None) -> Array:
     """Return a sequence as `Rows` takes it: contiguous, of the dtype and axes of the first."""
-    array: Array = np.asarray(value)
+    array: Array = np.asarray(from_pandas(value))
     if array.ndim == 0:
         raise ValueError(f"{name}: expected at least 1 dimension, got a single value")
     if first is not None and array.size == 0 and not hasattr(value, "__array__"):
@@ -70,6 +77,21 @@ def plain_sequence(name: str, value: ArrayLike, first: Array | None) -> Array:
     return np.ascontiguousarray(array)
 
 
+def from_pandas(value: Any) -> Any:
+    """Return a DataFrame or Series as an array, anything else as it is.
+
+    Columns of numbers and flags, or with missing values of pandas' own, become float64 and NaN;
+    together they would be objects.
+    """
+    if not hasattr(value, "to_numpy"):
+        return value
+    dtypes = value.dtypes if hasattr(value, "columns") else [value.dtype]
+    array = value.to_numpy()
+    if array.dtype == object and all(dtype.kind in "biuf" for dtype in dtypes):
+        array = value.to_numpy(np.float64, na_value=np.nan)
+    return array
+
+
 def check_numbers(name: str, array: Array) -> None:
     """Raise TypeError unless the array is one of numbers."""
     if array.dtype.kind not in "biufc":
@@ -79,7 +101,7 @@ def check_numbers(name: str, array: Array) -> None:
 def plain_array(name: str, value: Any) -> Array:
     """Return the argument `name`, also of pandas, as an array of numbers; a memmap stays one."""
     try:
-        array: Array = np.asanyarray(value)
+        array: Array = np.asanyarray(from_pandas(value))
     except ValueError as error:  # lists of different lengths
         raise ValueError(f"{name}: expected an array ({error})") from None
     check_numbers(name, array)
@@ -90,6 +112,8 @@ def padding_bytes(
     dtype: np.dtype[Any], shape: tuple[int, ...], value: float, name: str = "padding_value"
 ) -> bytes:
     """Return a padded step as bytes; ValueError for a value that an integer dtype cannot hold."""
+    if value == 0:
+        return bytes(dtype.itemsize * math.prod(shape))
     with np.errstate(invalid="ignore", over="ignore"):
         padding = np.asarray(value).astype(dtype)
     if dtype.kind in "biu" and padding != value:

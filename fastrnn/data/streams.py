@@ -20,6 +20,17 @@ def split(sequence: Text, fraction: float = 0.95) -> tuple[Text, Text]:
     """Cut a text or an array in two: the first `fraction` of it to train on, the rest to validate.
 
     The cut comes before element ``int(len(sequence) * fraction)``.
+
+    Parameters
+    ----------
+    sequence : str or ndarray
+    fraction : float, default 0.95
+        From 0 to 1.
+
+    Returns
+    -------
+    first, second : as the sequence
+        An array's are views.
     """
     cut = int(len(sequence) * check_number("fraction", fraction, 0.0, 1.0))
     return sequence[:cut], sequence[cut:]

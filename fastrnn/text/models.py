@@ -145,12 +145,34 @@ class TextModel(NamedTuple):
 def save_model(
     path: str | PathLike[str], model: Layer, vocabulary: Vocabulary, **metadata: Any
 ) -> None:
-    """Save a character model as a safetensors file; `metadata` is whatever JSON takes."""
+    """Save a character model as a safetensors file.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+    model : Layer
+    vocabulary : Vocabulary
+    **metadata
+        Whatever JSON takes.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written.
+    """
     serialization.save(model, path, {**metadata, "characters": vocabulary.characters})
 
 
 def load_model(path: str | PathLike[str]) -> TextModel:
     """Load what `save_model` saved.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+
+    Returns
+    -------
+    TextModel
 
     Raises
     ------

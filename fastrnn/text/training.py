@@ -105,7 +105,7 @@ class Training:
         return self.trainer.evaluate(self.validation)["loss"]
 
     def save(self, path: str | PathLike[str], **metadata: Any) -> None:
-        """Save the model with its recipe and more `metadata`, as `save_model`."""
+        """Save model, recipe and more `metadata` to the file `path`, as `save_model`."""
         save_model(path, self.model, self.vocabulary, recipe=asdict(self.recipe), **metadata)
 
 

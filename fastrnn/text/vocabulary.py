@@ -22,6 +22,8 @@ class Vocabulary:
     ------
     ValueError
         If there is none, or one comes twice.
+    TypeError
+        If it is no str.
     """
 
     def __init__(self, characters: str) -> None:

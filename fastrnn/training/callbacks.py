@@ -70,6 +70,11 @@ class EarlyStopping(Callback):
     best : float
     best_epoch : int
         Counted from 1; 0 if there is none.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If `mode` is another, or a number is out of its range or of another type.
     """
 
     def __init__(
@@ -101,7 +106,13 @@ class EarlyStopping(Callback):
         trainer.stop |= self._is_over()
 
     def on_epoch(self, trainer: Trainer) -> None:
-        """Compare, keep the weights if they are the best, stop if it has been too long."""
+        """Compare, keep the weights if they are the best, stop if it has been too long.
+
+        Raises
+        ------
+        ValueError
+            If the records have no number of the name `monitor`.
+        """
         record = trainer.history[-1]
         if self.monitor not in record:
             raise ValueError(f"monitor: expected one of {', '.join(record)}, got {self.monitor!r}")

@@ -30,6 +30,11 @@ class Evaluator:
     loss : {"cross_entropy", "mse"} or callable
     metrics : sequence of str or fastrnn.metrics.Metric
         As of `Trainer`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For an argument of another kind, or an unknown name.
     """
 
     def __init__(
@@ -68,6 +73,11 @@ class Evaluator:
         batch : Batch
         outputs : ndarray
             As `forward` and `vjp` return them.
+
+        Raises
+        ------
+        ValueError
+            If the batch has no targets.
         """
         if batch.targets is None:
             raise ValueError("data: expected batches with targets, got one without")

@@ -435,7 +435,13 @@ class Trainer(Evaluator):
         return next((metric.mode for metric in self.metrics if metric.name == name), "min")
 
     def status(self) -> Status:
-        """Return how far the training is."""
+        """Return how far the training is.
+
+        Raises
+        ------
+        RuntimeError
+            If `fit` is not running.
+        """
         run, now = self._run, self._now
         if run is None:
             raise RuntimeError("status: expected it to be asked while fit runs")

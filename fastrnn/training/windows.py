@@ -68,7 +68,18 @@ def train_windows(
 def train_epoch(
     model: Layer, streams: Streams, optimizer: optim.Optimizer, **options: Any
 ) -> float:
-    """Train one epoch and return the mean loss of its windows; options as `train_windows`."""
+    """Train one epoch and return the mean loss of its windows.
+
+    Parameters
+    ----------
+    model, streams, optimizer, **options
+        As of `train_windows`.
+
+    Returns
+    -------
+    float
+        In nats per token; NaN if there is no window.
+    """
     window_losses = list(train_windows(model, streams, optimizer, **options))
     return sum(window_losses) / len(window_losses) if window_losses else math.nan
 
@@ -76,8 +87,19 @@ def train_epoch(
 def evaluate(model: Layer, streams: Streams, *, seq_len: int) -> float:
     """Return the mean cross-entropy over whole streams, in nats per token.
 
-    The state starts at zero and is carried to the end. `seq_len` only says how much is computed at
-    once: the result does not depend on it beyond rounding.
+    The state starts at zero and is carried to the end.
+
+    Parameters
+    ----------
+    model : Sequential or recurrent layer
+        Returns (logits, state).
+    streams : fastrnn.data.Streams
+    seq_len : int
+        How much is computed at once: the result does not depend on it beyond rounding.
+
+    Returns
+    -------
+    float
     """
     state, total = None, 0.0
     for inputs, targets in streams.windows(seq_len, partial=True):
@@ -245,6 +267,11 @@ def reset_rows(state: Any, rows: ArrayLike) -> Any:
     See Also
     --------
     fastrnn.LSTM : its argument `resets` does the same at any step inside a sequence.
+
+    Raises
+    ------
+    ValueError
+        If `rows` has another shape than (B,).
 
     Examples
     --------

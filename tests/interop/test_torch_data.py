@@ -46,6 +46,25 @@ def test_a_packed_sequence_goes_into_torch_as_it_is():
     assert output.shape == (5, 4, 3)
 
 
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_batches_of_a_loader_are_padded_as_torch_pads_them(batch_first):
+    rng = np.random.default_rng(0)
+    sequences = [rng.random((n, 3), np.float32) for n in rng.integers(1, 50, 100)]
+    labels = [rng.integers(0, 9, len(sequence)) for sequence in sequences]
+    loader = data.SequenceLoader(
+        sequences, labels, batch_size=8, shuffle=True, batch_first=batch_first, target_padding=-100
+    )
+    for batch in loader:
+        for got, source, value in (
+            (batch.inputs, sequences, 0.0),
+            (batch.targets, labels, -100),
+        ):
+            tensors = [torch.from_numpy(source[n]) for n in batch.indices]
+            expected = rnn.pad_sequence(tensors, batch_first, value)
+            np.testing.assert_array_equal(got, expected.numpy())
+        np.testing.assert_array_equal(batch.mask, batch.targets != -100)
+
+
 @pytest.fixture
 def one_thread(set_num_threads):
     """So small a model is fastest on one thread, here and there."""
