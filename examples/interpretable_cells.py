@@ -99,13 +99,7 @@ def main(
     training = text.Training(make_text(length), recipe)
     unseen = make_text(unseen_length, seed=2)
     before = search(training.model, training.vocabulary, unseen)
-    for epoch in range(1, epochs + 1):
-        losses = list(training.epoch())
-        print(
-            f"epoch {epoch}: train {sum(losses) / len(losses):.3f}, "
-            f"validation {training.validate():.3f} nats/char",
-            flush=True,
-        )
+    training.fit()
     after = search(training.model, training.vocabulary, unseen)
     shown = unseen[:4000]
     found = inspect.activations(training.model, training.vocabulary.encode(shown))

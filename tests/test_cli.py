@@ -1,5 +1,6 @@
 """The command line, in this process through `cli.main` and as a process of its own."""
 
+import csv
 import fcntl
 import json
 import os
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import fastrnn
-from fastrnn import cli, text
+from fastrnn import Trainer, cli, text
 
 TEXT = "the cat sat on the mat; the dog sat on the log.\n" * 40
 TINY = ("--hidden", "6", "--layers", "1", "--seq-len", "8", "--batch", "4", "--threads", "1")
@@ -79,7 +80,14 @@ def test_train_reports_and_saves(capsys):
     assert report["parameters"] == loaded.model.num_parameters()
     assert loaded.metadata["validation_loss"] == report["validation_loss"]
     assert loaded.recipe == text.Recipe(hidden=6, layers=1, seq_len=8, batch=4, epochs=3)
-    assert sorted(os.listdir("a/b")) == ["config.toml", "model.safetensors"]
+    kept = {name for name in os.listdir("a/b") if not name.startswith("events.out.tfevents.")}
+    assert kept == {
+        *("model.safetensors", "checkpoint.safetensors", "config.toml", "log.csv", "log.jsonl")
+    }
+    with open("a/b/log.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["epoch"]) for row in rows] == [1, 2, 3]
+    assert float(rows[-1]["validation_loss"]) == report["validation_loss"]
 
 
 def test_defaults_are_the_recipe(monkeypatch):
@@ -90,14 +98,15 @@ def test_defaults_are_the_recipe(monkeypatch):
     assert seen == [text.Recipe()]
     assert text.Recipe() == text.Recipe(
         cell="lstm", hidden=128, layers=2, dropout=0.0, seq_len=50, batch=50, epochs=10, lr=2e-3,
-        clip=5.0, seed=1,
+        clip=5.0, seed=1, optimizer="rmsprop", schedule="late", clip_norm=0.0, patience=0,
     )  # fmt: skip
 
 
 def test_every_option_arrives():
     options = {
         "cell": "gru", "hidden": 3, "layers": 2, "dropout": 0.25, "seq_len": 9, "batch": 2,
-        "epochs": 1, "lr": 0.01, "clip": 0.5, "seed": 7,
+        "epochs": 1, "lr": 0.01, "clip": 0.5, "seed": 7, "optimizer": "adam", "schedule": "cosine",
+        "clip_norm": 2.0, "patience": 3,
     }  # fmt: skip
     flags = [part for k, v in options.items() for part in (f"--{k.replace('_', '-')}", str(v))]
     assert cli.main(["train", "good.txt", *flags]) == 0
@@ -126,16 +135,18 @@ def test_time_limit_ends_within_an_epoch(capsys):
 
 
 def test_divergence_ends_and_keeps_the_last_good_model(capsys, monkeypatch):
-    epoch = text.Training.epoch
+    compute_loss = Trainer.compute_loss
 
-    def diverging(self):
-        for loss in epoch(self):
-            yield loss if self.epochs < 1 else float("nan")
+    def diverging(self, batch, outputs):
+        loss, *rest = compute_loss(self, batch, outputs)
+        return (loss if not self.history else float("nan")), *rest
 
-    monkeypatch.setattr(text.Training, "epoch", diverging)
+    monkeypatch.setattr(Trainer, "compute_loss", diverging)
     assert cli.main(["train", "good.txt", *TINY, "--out", "out"]) == 1
-    message = "the loss is nan in epoch 2: try a lower --lr or --clip; "
-    assert message + "out/model.safetensors holds the model of epoch 1\n" in capsys.readouterr().err
+    (err,) = capsys.readouterr().err.splitlines()
+    assert "(epoch 2, batch 1): the loss is nan; " in err
+    message = "Try a lower --lr or --clip; out/model.safetensors holds the model of epoch 1"
+    assert err.endswith(message)
     assert text.load_model("out/model.safetensors").metadata["epochs"] == 1
 
 
@@ -167,6 +178,92 @@ def test_ctrl_c_saves_and_says_so():
     metadata = text.load_model("out/model.safetensors").metadata
     assert metadata["epochs"] == report["epochs"] >= 1
     assert metadata["validation_loss"] == report["validation_loss"]
+
+
+def weights(folder):
+    return {
+        name: array.tobytes()
+        for name, array in text.load_model(f"{folder}/model.safetensors").model.state_dict().items()
+    }
+
+
+def test_killed_training_goes_on_and_ends_with_the_same_bits(capsys):
+    options = ("train", "good.txt", *TINY, "--dropout", "0.2", "--layers", "2", "--epochs", "9")
+    assert cli.main([*options, "--out", "whole"]) == 0
+    for killed_after in ("epoch 2/", "epoch 5/"):
+        training = start(*options, "--out", "out", "--checkpoint-every", "7", "--resume")
+        for line in training.stdout:
+            if line.startswith(killed_after):
+                break
+        training.kill()
+        training.communicate()
+        assert training.returncode == -signal.SIGKILL
+    capsys.readouterr()
+    assert cli.main(["train", "good.txt", "--out", "out", "--resume"]) == 0  # by its config.toml
+    assert "\nGoing on after " in capsys.readouterr().out
+    assert weights("out") == weights("whole")
+    with open("out/log.csv", newline="") as file:
+        assert [int(row["epoch"]) for row in csv.DictReader(file)] == list(range(1, 10))
+
+
+def test_training_goes_on_within_an_epoch_after_a_time_limit(capsys):
+    options = ["train", "good.txt", *TINY, "--epochs", "2"]
+    assert cli.main([*options, "--out", "whole"]) == 0
+    assert cli.main([*options, "--out", "out", "--time-limit", "1e-9"]) == 0
+    assert "epoch 1 (2%): train " in capsys.readouterr().out
+    assert cli.main([*options, "--out", "out", "--resume"]) == 0
+    assert "Going on after 0 epochs, 1 windows.\n" in capsys.readouterr().out
+    assert weights("out") == weights("whole")
+
+
+def test_finished_training_can_be_extended(capsys):
+    options = ["train", "good.txt", *TINY, "--out", "out"]
+    assert cli.main([*options, "--epochs", "1"]) == 0
+    assert cli.main([*options, "--epochs", "3", "--resume"]) == 0
+    assert cli.main(["train", "good.txt", *TINY, "--epochs", "3", "--out", "whole"]) == 0
+    assert weights("out") == weights("whole")
+
+
+def test_resume_without_a_checkpoint_begins_anew(capsys):
+    options = ["train", "good.txt", *TINY, "--epochs", "1"]
+    assert cli.main([*options, "--out", "out", "--resume"]) == 0
+    assert "No checkpoint in out: training begins anew.\n" in capsys.readouterr().out
+
+
+def test_patience_keeps_the_best_model(capsys):
+    Path("turn.txt").write_text("ab" * 300 + "ba" * 5 + "bbaa" * 10)
+    options = ("--hidden", "4", "--seq-len", "10", "--batch", "2", "--lr", "0.03", "--json")
+    arguments = ["train", "turn.txt", *options, "--layers", "1", "--patience", "2"]
+    assert cli.main([*arguments, "--epochs", "50", "--out", "out"]) == 0
+    *_, said, saved, _, last = capsys.readouterr().out.splitlines()
+    report = json.loads(last)
+    with open("out/log.csv", newline="") as file:
+        losses = [float(row["validation_loss"]) for row in csv.DictReader(file)]
+    assert report["validation_loss"] == min(losses)
+    assert report["epochs"] == losses.index(min(losses)) + 1 == len(losses) - 2
+    assert said == f"The best of {len(losses)} epochs was epoch {report['epochs']}."
+    assert saved == "Saved out/model.safetensors. Let it write:"
+    assert cli.main(["eval", "out", "turn.txt", "--validation", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["loss"] == min(losses)
+
+
+def test_what_does_not_fit_the_checkpoint_is_one_line(capsys):
+    options = ["train", "good.txt", *TINY, "--epochs", "1", "--out", "out"]
+    assert cli.main(options) == 0
+    before = Path("out/config.toml").read_bytes()
+    for change, message in (
+        (["--hidden", "7"], "hidden: expected 6 as in this checkpoint, got 7"),
+        (["--batch", "5"], "batch: expected 4 as in this checkpoint, got 5"),
+    ):
+        capsys.readouterr()
+        assert cli.main([*options, *change, "--resume"]) == 2
+        err = capsys.readouterr().err
+        assert err == f"fastrnn train: out/checkpoint.safetensors: {message}\n"
+    assert Path("out/config.toml").read_bytes() == before
+    Path("out/checkpoint.safetensors").write_bytes(b"nonsense")
+    assert cli.main([*options, "--resume"]) == 2
+    message = "out/checkpoint.safetensors: not a whole safetensors file"
+    assert message in capsys.readouterr().err
 
 
 def test_a_terminal_gets_a_progress_bar():
@@ -286,6 +383,14 @@ def test_version(capsys):
         ("train good.txt --clip -1", "fastrnn train: --clip: expected at least 0.0, got -1.0"),
         ("train good.txt --dropout 2", "fastrnn train: --dropout: expected a number from 0.0"),
         ("train good.txt --cell foo", "fastrnn train: --cell: expected one of lstm, gru, rnn"),
+        ("train good.txt --optimizer x", "--optimizer: expected one of rmsprop, adam, adamw, sgd"),
+        ("train good.txt --schedule x", "--schedule: expected one of late, constant,"),
+        ("train good.txt --patience -1", "--patience: expected at least 0, got -1"),
+        ("train good.txt --clip-norm -1", "--clip-norm: expected at least 0.0, got -1.0"),
+        (
+            "train good.txt --checkpoint-every 0",
+            "fastrnn train: --checkpoint-every: expected a number above 0, got 0",
+        ),
         ("train good.txt --threads 0", "fastrnn train: --threads: expected at least 1, got 0"),
         ("train good.txt --seed -1", "fastrnn train: --seed: expected at least 0, got -1"),
         (

@@ -338,8 +338,7 @@ def test_padding_and_masked_steps_are_never_seen():
 
 
 def test_it_trains_in_a_model_over_windows():
-    from fastrnn.data import Streams
-    from fastrnn.training import evaluate, train_epoch
+    from fastrnn.data import StreamLoader, Streams
 
     rng = np.random.default_rng(0)
     weights = [rng.normal(0, 0.3, size) for size in ((24, 8), (24, 8), 24, 24)]
@@ -350,9 +349,9 @@ def test_it_trains_in_a_model_over_windows():
     ids = np.tile([0, 1, 2, 0, 1, 3], 60)  # what follows 0, 1 needs a memory
     streams = Streams(ids, 4)
     optimizer = fastrnn.optim.Adam(model.parameters(), lr=0.02)
-    for _ in range(25):
-        train_epoch(model, streams, optimizer, seq_len=15)
-    assert evaluate(model, streams, seq_len=15) < 0.1
+    trainer, loader = fastrnn.Trainer(model, optimizer=optimizer), StreamLoader(streams, 15)
+    trainer.fit(loader, epochs=25, progress=False)
+    assert trainer.evaluate(loader)["loss"] < 0.1
     y, _ = model(streams.inputs[:5])
     stepped = None
     for t in range(5):

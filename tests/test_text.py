@@ -1,6 +1,7 @@
 """Character models: vocabulary, recipe, training, sampling, files."""
 
 import collections
+import dataclasses
 import itertools
 import math
 
@@ -11,10 +12,15 @@ from hypothesis import strategies as st
 
 from fastrnn import GRU, LSTM, RNN, Linear, Sequential, serialization
 from fastrnn.text import Recipe, Training, Vocabulary, build_model, load_model, sample, save_model
+from fastrnn.training import Callback
 
 WORDS = "the cat sat on the mat; the dog sat on the log.\n"
 TEXT = WORDS * 40
 TINY = Recipe(hidden=5, layers=1, seq_len=7, batch=3, epochs=2)
+
+
+def fit(training, **options):
+    return training.fit(progress=False, **options)
 
 
 # --- vocabulary -----------------------------------------------------------------------------------
@@ -98,6 +104,10 @@ def test_build_model_rejects_an_unknown_cell():
         ({"batch": -1}, "batch"),
         ({"epochs": 0}, "epochs"),
         ({"seed": -1}, "seed"),
+        ({"patience": -1}, "patience: expected at least 0, got -1"),
+        ({"optimizer": "lbfgs"}, "optimizer: expected one of rmsprop, adam, adamw, sgd, got"),
+        ({"schedule": "later"}, "schedule: expected one of late, constant, exponential, cosine"),
+        ({"clip_norm": -1.0}, "clip_norm"),
         ({"dropout": 1.5}, "dropout"),
         ({"clip": -1.0}, "clip"),
         ({"lr": 0.0}, "lr: expected a number above 0, got 0.0"),
@@ -117,14 +127,13 @@ def test_training_reads_the_text_as_the_recipe_says():
     training = Training(TEXT, TINY)
     cut = int(len(TEXT) * 0.95)
     ids = training.vocabulary.encode(TEXT)
-    for part, streams in ((ids[:cut], training.train), (ids[cut:], training.validation)):
-        T = (len(part) - 1) // 3
+    for part, loader in ((ids[:cut], training.train), (ids[cut:], training.validation)):
+        T, streams = (len(part) - 1) // 3, loader.streams
         np.testing.assert_array_equal(streams.inputs, part[: 3 * T].reshape(3, T).T)
         np.testing.assert_array_equal(streams.targets, part[1 : 3 * T + 1].reshape(3, T).T)
-    assert training.windows == len(training.train) // 7
-    assert training.window_size == 21
-    assert len(list(training.epoch())) == training.windows
-    assert training.epochs == 1
+    assert (training.train.partial, training.validation.partial) == (False, True)
+    assert len(fit(training)) == TINY.epochs
+    assert training.trainer.step == TINY.epochs * (len(training.train.streams) // 7)
 
 
 def test_training_lowers_the_loss_and_repeats_with_its_seed():
@@ -132,20 +141,114 @@ def test_training_lowers_the_loss_and_repeats_with_its_seed():
     for _ in range(2):
         training = Training(TEXT, TINY)
         before = training.validate()
-        for _ in range(3):
-            collections.deque(training.epoch(), maxlen=0)
+        assert fit(training)[-1]["validation_loss"] == training.validate()
         losses.append(training.validate())
-    assert losses[0] < before - 0.3
+    assert losses[0] < before - 0.2
     assert losses[0] == losses[1]
 
 
+def rates(**options):
+    """The learning rate of each window, by epochs."""
+    recipe = Recipe(hidden=1, layers=1, seq_len=40, batch=1, lr=0.1, **options)
+    training, found = Training(WORDS * 4, recipe), []
+
+    class Note(Callback):
+        def on_step(self, trainer):
+            found.append(trainer.last["learning_rate"])
+
+    fit(training, callbacks=[Note()])
+    return np.array(found).reshape(-1, len(training.train))
+
+
 def test_learning_rate_falls_from_the_tenth_epoch_on():
-    training = Training(WORDS * 3, Recipe(hidden=1, layers=1, seq_len=40, batch=1, lr=0.1))
-    rates = []
-    for _ in range(12):
-        collections.deque(training.epoch(), maxlen=0)
-        rates.append(training.optimizer.lr)
-    assert rates == pytest.approx([0.1] * 9 + [0.1 * 0.97, 0.1 * 0.97**2, 0.1 * 0.97**3])
+    expected = [0.1] * 10 + [0.1 * 0.97, 0.1 * 0.97 * 0.97, 0.1 * 0.97 * 0.97 * 0.97]
+    assert list(rates(epochs=13)[:, 0]) == expected  # the bits of multiplying in a loop
+
+
+def test_schedules():
+    epochs = np.arange(20)
+    assert (rates(epochs=20, schedule="constant") == 0.1).all()
+    expected = 0.1 * 0.97**epochs
+    np.testing.assert_allclose(rates(epochs=20, schedule="exponential")[:, 0], expected)
+    expected = 0.05 * (1 + np.cos(np.pi * epochs / 20))
+    np.testing.assert_allclose(rates(epochs=20, schedule="cosine")[:, 0], expected)
+    each = rates(epochs=20, schedule="warmup").ravel()
+    peak = each.argmax()
+    assert peak == len(each) // 20 > 0
+    assert each[peak] == 0.1
+    assert (np.diff(each)[:peak] > 0).all()
+    assert (np.diff(each)[peak:] < 0).all()
+    assert each[-1] < 0.001
+
+
+def test_the_plateau_schedule_halves_the_rate_where_nothing_improves():
+    recipe = Recipe(hidden=1, layers=1, seq_len=40, batch=1, epochs=6, lr=1e-7, schedule="plateau")
+    history = fit(Training(WORDS * 4, recipe))
+    assert history["learning_rate"] == [1e-7] * 3 + [5e-8] * 2 + [2.5e-8]
+
+
+@pytest.mark.parametrize("name", ["rmsprop", "adam", "adamw", "sgd"])
+def test_optimizers(name):
+    training = Training(TEXT, dataclasses.replace(TINY, optimizer=name))
+    assert type(training.trainer.optimizer).__name__.lower() == name
+    assert training.trainer.optimizer.lr == TINY.lr
+
+
+def test_patience_ends_with_the_best_weights():
+    """Of a text whose end is another: what is learnt of the first part only harms."""
+    content = "ab" * 300 + "ba" * 5 + "bbaa" * 10
+    recipe = Recipe(hidden=4, layers=1, seq_len=10, batch=2, epochs=50, lr=0.03, patience=2)
+    training = Training(content, recipe)
+    history = fit(training)
+    best = int(np.argmin(history["validation_loss"]))
+    assert len(history) == best + 1 + 2 < 50
+    assert training.validate() == history["validation_loss"][best]
+
+
+def test_gradients_are_clipped_as_the_recipe_says():
+    for limits in ({"clip": 0.0}, {"clip": 0.5}, {"clip_norm": 0.25}):
+        trainer = Training(TEXT, dataclasses.replace(TINY, **limits)).trainer
+        assert trainer.clip_value == (limits.get("clip", 5.0) or None)
+        assert trainer.clip_norm == limits.get("clip_norm")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"hidden": 6}, "hidden: expected 5 as in this checkpoint, got 6"),
+        ({"batch": 4}, "batch: expected 3 as in this checkpoint, got 4"),
+        ({"lr": 0.1}, "lr: expected 0.002 as in this checkpoint, got 0.1"),
+        ({"schedule": "cosine"}, "schedule: expected late as in"),
+        ({"text": TEXT.replace("cat", "dog")}, "text: expected the one that this checkpoint"),
+    ],
+)
+def test_another_training_does_not_go_on(change, message, tmp_path):
+    fit(Training(TEXT, TINY), checkpoint=tmp_path)
+    content = change.pop("text", TEXT)
+    other = Training(content, dataclasses.replace(TINY, **change))
+    with pytest.raises(ValueError, match=rf"checkpoint\.safetensors: {message}"):
+        fit(other, checkpoint=tmp_path, resume=True)
+
+
+def test_more_epochs_and_patience_go_on_with_the_same_bits(tmp_path):
+    fit(Training(TEXT, TINY), checkpoint=tmp_path)
+    more = dataclasses.replace(TINY, epochs=4, patience=9)
+    resumed, whole = Training(TEXT, more), Training(TEXT, more)
+    assert len(fit(resumed, checkpoint=tmp_path, resume=True)) == 4
+    fit(whole)
+    for name, array in whole.model.state_dict().items():
+        np.testing.assert_array_equal(resumed.model.state_dict()[name], array)
+
+
+def test_epochs_are_fixed_where_the_schedule_is_made_for_them(tmp_path):
+    recipe = dataclasses.replace(TINY, schedule="warmup")
+    fit(Training(TEXT, recipe), checkpoint=tmp_path)
+    with pytest.raises(ValueError, match="epochs: expected 2 as in this checkpoint, got 3"):
+        fit(
+            Training(TEXT, dataclasses.replace(recipe, epochs=3)),
+            checkpoint=tmp_path,
+            resume=True,
+        )
 
 
 @pytest.mark.parametrize(
@@ -158,7 +261,7 @@ def test_learning_rate_falls_from_the_tenth_epoch_on():
 def test_training_rejects_a_short_text(seq_len, batch, enough, message):
     recipe = Recipe(hidden=1, layers=1, seq_len=seq_len, batch=batch)
     training = Training("a" * enough, recipe)
-    assert training.windows >= 1
+    assert len(training.train) >= 1
     assert math.isfinite(training.validate())
     with pytest.raises(ValueError, match=message):
         Training("a" * (enough - 1), recipe)
@@ -169,9 +272,9 @@ def test_training_rejects_a_short_text(seq_len, batch, enough, message):
 
 @pytest.fixture(scope="module")
 def trained():
-    training = Training(TEXT, Recipe(hidden=24, layers=1, seq_len=12, batch=4, lr=0.02))
-    for _ in range(12):
-        collections.deque(training.epoch(), maxlen=0)
+    recipe = Recipe(hidden=24, layers=1, seq_len=12, batch=4, lr=0.02, epochs=12)
+    training = Training(TEXT, recipe)
+    fit(training)
     return training
 
 

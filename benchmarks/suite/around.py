@@ -4,6 +4,7 @@ import numpy as np
 
 import fastrnn
 from fastrnn import losses, optim, text
+from fastrnn.data import StreamLoader, Streams
 
 from .work import THREADS, use_threads
 
@@ -109,13 +110,14 @@ class CharacterModel:
         use_threads(threads)
         rng = np.random.default_rng(1)
         characters = "".join(chr(33 + i) for i in rng.integers(0, 65, 60_000))
-        self.training = text.Training(characters, text.Recipe(cell=cell))
-        self.windows = iter(())
+        recipe = text.Recipe(cell=cell)
+        training = text.Training(characters, recipe)
+        ids = training.vocabulary.encode(characters)[: recipe.batch * recipe.seq_len + 1]
+        self.window = StreamLoader(Streams(ids, recipe.batch), recipe.seq_len)
+        self.trainer = training.trainer
 
     def time_training_step(self, cell, threads):
-        if next(self.windows, None) is None:
-            self.windows = self.training.epoch()
-            next(self.windows)
+        self.trainer.fit(self.window, progress=False)
 
 
 class Import:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 
 from .. import __version__
 from .common import MODEL_FILE, CommandError, Parser
-from .config import set_defaults
+from .config import config_file, set_defaults
 
 __all__ = ["MODEL_FILE", "main"]
 
@@ -42,8 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser = _parser()
         arguments = parser.parse_args(argv)
         name = f"fastrnn {arguments.command}"
-        if getattr(arguments, "config", None) is not None:
-            set_defaults(arguments.config, arguments.command, arguments.parser)
+        path = config_file(arguments)
+        if path is not None:
+            set_defaults(path, arguments.command, arguments.parser)
             arguments = parser.parse_args(argv)
         run: Callable[[argparse.Namespace], int] = arguments.run
         status = run(arguments)

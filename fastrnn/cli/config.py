@@ -16,13 +16,13 @@ from typing import Any
 
 from .common import CommandError, Parser
 
-__all__ = ["CONFIG_FILE", "add_config", "effective", "set_defaults"]
+__all__ = ["CONFIG_FILE", "add_config", "config_file", "effective", "set_defaults"]
 
 CONFIG_FILE = "config.toml"
 MOST_BYTES = 1_000_000
-# Of one run: they are no keys, and `out`, which may be one, is not kept.
+# Of one run: they are no keys, and those that may be one are not kept.
 RUN_ONLY = ("help", "config", "print-config", "json", "resume")
-NOT_KEPT = ("out",)
+NOT_KEPT = ("out", "time-limit")
 
 
 def add_config(parser: argparse._ActionsContainer, table: str) -> None:
@@ -30,6 +30,15 @@ def add_config(parser: argparse._ActionsContainer, table: str) -> None:
     add = parser.add_argument
     add("--config", metavar="TOML", help=f"file with flags in a table [{table}]; flags override it")
     add("--print-config", action="store_true", help="print the flags in effect as TOML, and end")
+
+
+def config_file(arguments: argparse.Namespace) -> str | None:
+    """Return the file that holds flags: --config, or what the training to go on from left."""
+    chosen: str | None = getattr(arguments, "config", None)
+    if chosen is None and getattr(arguments, "resume", False):
+        left = Path(arguments.out) / CONFIG_FILE
+        return str(left) if left.exists() else None
+    return chosen
 
 
 def set_defaults(path: str, table: str, parser: Parser) -> None:
@@ -48,7 +57,7 @@ def set_defaults(path: str, table: str, parser: Parser) -> None:
 def effective(arguments: argparse.Namespace) -> str:
     """Return the flags in effect as TOML, for `set_defaults`; those without a value are left out.
 
-    Where the results go is no part of it.
+    Where the results go, and for how long this run may take, is no part of it.
     """
     lines = [f"[{arguments.command}]"]
     for name, action in _actions(arguments.parser):

@@ -94,7 +94,8 @@ def add_eval(commands: Commands) -> None:
 
 
 def _eval(arguments: argparse.Namespace) -> int:
-    from .. import data, training
+    from .. import data
+    from ..training import Evaluator
 
     loaded = load(arguments.model)
     content = read_text(arguments.file)
@@ -116,7 +117,8 @@ def _eval(arguments: argparse.Namespace) -> int:
     except ValueError as error:
         raise CommandError(f"{arguments.file}: {error}") from None
     streams = data.Streams(ids, batch)
-    loss = training.evaluate(loaded.model, streams, seq_len=loaded.recipe.seq_len)
+    loader = data.StreamLoader(streams, loaded.recipe.seq_len, partial=True)
+    loss = Evaluator(loaded.model).evaluate(loader)["loss"]
     count = len(streams) * streams.batch
     if arguments.json:
         finite = loss if math.isfinite(loss) else None

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
-import signal
 import statistics
 import sys
-import time
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..progress import Progress
-from ..serialization import write_atomically
 from .common import (
     MODEL_FILE,
     CommandError,
@@ -28,14 +23,11 @@ from .common import (
     require,
     set_threads,
 )
-from .config import CONFIG_FILE, add_config, effective
+from .config import add_config, effective
 
 if TYPE_CHECKING:
-    from types import FrameType
-
-    from typing_extensions import Self
-
     from ..text import Recipe, Training
+    from .callbacks import Part
 
 __all__ = ["add_train"]
 
@@ -45,11 +37,19 @@ examples:
   fastrnn train book.txt --out book
   fastrnn train book.txt --cell gru --hidden 256 --epochs 30 --out book-gru
   fastrnn train book.txt --epochs 1000 --time-limit 60        (one minute)
+  fastrnn train book.txt --epochs 100 --patience 3 --schedule plateau
+  fastrnn train book.txt --config recipe.toml --lr 0.001
+  fastrnn train book.txt --out book --resume                  (after a kill)
 
 The first 95 % of the characters train, the last 5 % validate; losses are in
-nats per character. DIR/model.safetensors is written after each epoch: it holds
-the last model, not the best, and its validation loss. Ctrl-C saves what there
-is, within the epoch, and ends with status 130.
+nats per character. After each epoch DIR gets
+  model.safetensors       the last model; in the end, with --patience, the best
+  checkpoint.safetensors  for --resume, which gives the same bits as training
+                          that was never interrupted
+  log.csv, log.jsonl      losses, norms of gradients, speed; also TensorBoard's
+                          events, where the package tensorboard is installed
+config.toml holds the flags in effect; --resume reads it where no --config is
+given. Ctrl-C saves what there is, within the epoch, and ends with status 130.
 """
 
 
@@ -74,7 +74,20 @@ def add_train(commands: Commands) -> None:
     add("--seq-len", metavar="N", type=int, default=50, help="window, in characters (default: 50)")
     add("--batch", metavar="N", type=int, default=50, help="parallel streams (default: 50)")
     add("--epochs", metavar="N", type=int, default=10, help="passes over the text (default: 10)")
+    add(
+        "--optimizer",
+        metavar="NAME",
+        default="rmsprop",
+        help="rmsprop, adam, adamw or sgd (default: rmsprop)",
+    )
     add("--lr", metavar="X", type=float, default=2e-3, help="learning rate (default: 0.002)")
+    add(
+        "--schedule",
+        metavar="NAME",
+        default="late",
+        help="of the learning rate: late, constant, exponential, cosine, plateau or warmup "
+        "(default: late: * 0.97 after each epoch from the tenth)",
+    )
     add(
         "--clip",
         metavar="X",
@@ -82,12 +95,33 @@ def add_train(commands: Commands) -> None:
         default=5.0,
         help="limit of each gradient value, 0 for none (default: 5)",
     )
+    add(
+        "--clip-norm",
+        metavar="X",
+        type=float,
+        default=0.0,
+        help="limit of the norm of all gradients, 0 for none (default: 0)",
+    )
+    add(
+        "--patience",
+        metavar="N",
+        type=int,
+        default=0,
+        help="end after N epochs without a better validation loss, with the best weights; "
+        "0: never (default: 0)",
+    )
     add("--seed", metavar="N", type=int, default=1, help="of weights and dropout (default: 1)")
     add("--time-limit", metavar="S", type=float, help="end training after S seconds")
     running = add_running(parser)
     add_config(running, "train")
-    running.add_argument(
-        "--out", metavar="DIR", default="fastrnn-model", help="default: fastrnn-model"
+    add = running.add_argument
+    add("--out", metavar="DIR", default="fastrnn-model", help="default: fastrnn-model")
+    add("--resume", action="store_true", help="go on from the checkpoint in DIR, if there is one")
+    add(
+        "--checkpoint-every",
+        metavar="N",
+        type=int,
+        help="write the checkpoint every N windows, too",
     )
 
 
@@ -96,9 +130,13 @@ def _train(arguments: argparse.Namespace) -> int:
     from .. import text
 
     recipe = _recipe(arguments)
-    limit = math.inf if arguments.time_limit is None else arguments.time_limit
-    if not limit > 0:
-        raise CommandError(f"--time-limit: expected a number above 0, got {limit}")
+    limits = {
+        "--time-limit": arguments.time_limit,
+        "--checkpoint-every": arguments.checkpoint_every,
+    }
+    for flag, value in limits.items():
+        if value is not None and not value > 0:
+            raise CommandError(f"{flag}: expected a number above 0, got {value}")
     if arguments.print_config:
         print(effective(arguments), end="")
         return 0
@@ -109,8 +147,6 @@ def _train(arguments: argparse.Namespace) -> int:
     except ValueError as error:
         raise CommandError(str(error).replace("text:", f"{arguments.file}:", 1)) from None
     folder = output_folder(arguments.out)
-    path = folder / MODEL_FILE
-    write_atomically(folder / CONFIG_FILE, (CONFIG_NOTE + effective(arguments)).encode())
     facts = config()
     print(
         f"{arguments.file}: {len(content):,} characters, {len(training.vocabulary)} different\n"
@@ -119,88 +155,97 @@ def _train(arguments: argparse.Namespace) -> int:
         f"threads: {facts['threads']}, instruction set: {facts['isa']}",
         flush=True,
     )
-    report = _run(training, path, limit)
-    if report["interrupted"]:
-        measured = ", not validated" if report["validation_loss"] is None else ""
-        print(
-            f"Interrupted after {report['epochs']:.2f} epochs; saved {path}{measured}.",
-            file=sys.stderr,
-        )
-    else:
-        print(f"Saved {path}. Let it write:\n  fastrnn sample {arguments.out} --temperature 0.7")
+    report = _run(training, folder, arguments)
+    _say(training, report, arguments)
     if arguments.json:
-        about = {"threads": facts["threads"], "isa": facts["isa"], "model": str(path)}
-        print(json.dumps({**asdict(recipe), **report, **about}))
+        about = {"threads": facts["threads"], "isa": facts["isa"]}
+        print(json.dumps({**asdict(recipe), **report, **about, "model": str(folder / MODEL_FILE)}))
     return 130 if report["interrupted"] else 0
 
 
-def _run(training: Training, path: Path, limit: float) -> dict[str, Any]:
-    """Train for at most `limit` seconds, save after each epoch; return what `--json` reports."""
-    spent = 0.0  # seconds of training, without validation
-    windows = 0
-    epoch_seconds = []
-    with _Interrupt() as interrupt, Progress(training, limit) as progress:
-        for epoch in range(1, training.recipe.epochs + 1):
-            losses, before, start = [], spent, time.perf_counter()
-            for loss in training.epoch():
-                losses.append(_finite(loss, epoch, path))
-                spent = before + time.perf_counter() - start
-                progress.update(epoch, windows + len(losses), loss, spent)
-                if interrupt.pressed or spent >= limit:
-                    break
-            windows += len(losses)
-            if len(losses) == training.windows:
-                epoch_seconds.append(spent - before)
-            measured = None if interrupt.pressed else _finite(training.validate(), epoch, path)
-            report = {
-                "validation_loss": measured,
-                "train_loss": sum(losses) / len(losses),
-                "epochs": round(windows / training.windows, 4),
-            }
-            _save(training, path, report)
-            progress.line(epoch, report, len(losses), spent - before)
-            if interrupt.pressed or spent >= limit:
-                break
+def _run(training: Training, folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Train and save the model; return what `--json` reports."""
+    from ..training.checkpoints import FILE as CHECKPOINT_FILE
+    from .callbacks import Interrupt, Keeper, TextProgress
+
+    interrupt, progress = Interrupt(), TextProgress(arguments.time_limit is not None)
+    keeper = Keeper(training, folder, CONFIG_NOTE + effective(arguments), progress)
+    if arguments.resume and not (folder / CHECKPOINT_FILE).exists():
+        print(f"No checkpoint in {folder}: training begins anew.", flush=True)
+    try:
+        training.fit(
+            callbacks=[interrupt, keeper, progress],
+            progress=False,
+            checkpoint=folder,
+            checkpoint_every=arguments.checkpoint_every,
+            resume=arguments.resume,
+            time_limit=arguments.time_limit,
+        )
+    except FloatingPointError as error:
+        raise _diverged(error, training.trainer.epoch, folder / MODEL_FILE) from None
+    except OSError as error:
+        where = "" if "checkpoint" in str(error.strerror) else f"{folder}: "
+        raise CommandError(f"{where}{error.strerror or error}", 1) from None
+    except ValueError as error:  # the checkpoint is damaged, or another training's
+        raise CommandError(str(error)) from None
+    report = _result(training, keeper.part, interrupt.pressed)
+    keeper.save(report)
+    return {**report, **_speed(training, keeper.part), "interrupted": interrupt.pressed}
+
+
+def _diverged(error: FloatingPointError, epochs: int, path: Path) -> CommandError:
+    from ..training.trainer import ADVICE
+
+    kept = f"; {path} holds the model of epoch {epochs}" if epochs else ""
+    return CommandError(f"{str(error).removesuffix(ADVICE)} Try a lower --lr or --clip{kept}", 1)
+
+
+def _result(training: Training, part: Part | None, interrupted: bool) -> dict[str, Any]:
+    """Return what is known of the model as training left it; print the line of a part epoch."""
+    from .callbacks import epoch_line, finite, report_of
+
+    history, epochs = training.trainer.history, training.trainer.epoch
+    if training.recipe.patience and history:  # the model has its best weights
+        return report_of(min(history, key=lambda record: record["validation_loss"]))
+    if part is None:
+        return report_of(history[-1])
+    loss = None if interrupted else finite(training.validate(), epochs + 1)
+    number = f"{part.number} ({part.share:.0%})"
+    print(epoch_line(number, part.loss, loss, part.seconds, part.per_second), flush=True)
     return {
-        **report,
-        "seconds_per_epoch": statistics.median_high(epoch_seconds) if epoch_seconds else None,
-        "characters_per_second": windows * training.window_size / spent,
-        "parameters": training.model.num_parameters(),
-        "interrupted": interrupt.pressed,
+        "validation_loss": loss,
+        "train_loss": part.loss,
+        "epochs": round(epochs + part.share, 4),
     }
 
 
-def _finite(loss: float, epoch: int, path: Path) -> float:
-    if not math.isfinite(loss):
-        kept = f"; {path} holds the model of epoch {epoch - 1}" if epoch > 1 else ""
-        raise CommandError(
-            f"the loss is {loss} in epoch {epoch}: try a lower --lr or --clip{kept}", 1
+def _speed(training: Training, part: Part | None) -> dict[str, Any]:
+    """Return how long training took."""
+    trainer, recipe = training.trainer, training.recipe
+    seconds = trainer.history["seconds"]
+    characters = trainer.step * recipe.batch * recipe.seq_len
+    whole = sum(seconds) + (0.0 if part is None else part.seconds)
+    return {
+        "seconds_per_epoch": statistics.median_high(seconds) if seconds else None,
+        "characters_per_second": characters / whole,
+        "parameters": training.model.num_parameters(),
+    }
+
+
+def _say(training: Training, report: dict[str, Any], arguments: argparse.Namespace) -> None:
+    """Print how training ended."""
+    path = Path(arguments.out) / MODEL_FILE
+    if report["interrupted"]:
+        measured = ", not validated" if report["validation_loss"] is None else ""
+        print(
+            f"Interrupted after {report['epochs']:.2f} epochs; saved {path}{measured}. "
+            "Go on: the same command with --resume.",
+            file=sys.stderr,
         )
-    return loss
-
-
-def _save(training: Training, path: Path, report: dict[str, Any]) -> None:
-    try:
-        training.save(path, **report)
-    except OSError as error:
-        raise CommandError(f"{path}: {error.strerror or error}", 1) from None
-
-
-class _Interrupt:
-    """Holds Ctrl-C back until a window is complete (`pressed`); a second one ends at once."""
-
-    pressed = False
-
-    def __enter__(self) -> Self:
-        self._previous = signal.signal(signal.SIGINT, self._press)
-        return self
-
-    def _press(self, number: int, frame: FrameType | None) -> None:
-        self.pressed = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    def __exit__(self, *exception: object) -> None:
-        signal.signal(signal.SIGINT, self._previous)
+        return
+    if report["epochs"] < training.trainer.epoch:
+        print(f"The best of {training.trainer.epoch} epochs was epoch {report['epochs']}.")
+    print(f"Saved {path}. Let it write:\n  fastrnn sample {arguments.out} --temperature 0.7")
 
 
 def _recipe(arguments: argparse.Namespace) -> Recipe:

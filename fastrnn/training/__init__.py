@@ -7,7 +7,7 @@ from .history import History
 from .logs import Log
 from .progress import Progress
 from .trainer import Trainer
-from .windows import evaluate, reset_rows, train_epoch, train_windows, window_vjp
+from .windows import reset_rows, window_vjp
 
 __all__ = [
     "Callback",
@@ -18,11 +18,8 @@ __all__ = [
     "Log",
     "Progress",
     "Trainer",
-    "evaluate",
     "read_checkpoint",
     "reset_rows",
-    "train_epoch",
-    "train_windows",
     "window_vjp",
     "write_checkpoint",
 ]

@@ -7,8 +7,13 @@ import io
 import json
 import math
 import os
+import secrets
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ..base import check_size
 from ..serialization import write_atomically
@@ -40,7 +45,8 @@ class Log(Callback):
     def __init__(self, folder: str | os.PathLike[str], every: int | None = None) -> None:
         self.folder = Path(folder)
         self.every = None if every is None else check_size("log_every", every)
-        self._events: Any = None
+        self._events: _Events | None = None
+        self._columns: list[str] = []
 
     def on_fit_start(self, trainer: Trainer) -> None:
         """Begin the files, or cut them back to where training goes on."""
@@ -49,7 +55,7 @@ class Log(Callback):
         if trainer.step == 0:
             kept = []
         write_atomically(self.folder / "log.jsonl", _joined(kept).encode())
-        write_atomically(self.folder / "log.csv", _table(list(trainer.history)).encode())
+        self._write_table(trainer.history)
         self._events = _event_writer(self.folder)
 
     def on_step(self, trainer: Trainer) -> None:
@@ -64,7 +70,10 @@ class Log(Callback):
         """Note an epoch."""
         record = trainer.history[-1]
         self._append("log.jsonl", _joined([record]))
-        self._append("log.csv", _table([record], heading=len(trainer.history) == 1))
+        if self._columns == _columns(trainer.history):
+            self._append("log.csv", _table([record], self._columns))
+        else:  # a number that none had before, as that of a validation
+            self._write_table(trainer.history)
         self._scalars("epoch", record, trainer.step)
 
     def close(self) -> None:
@@ -77,17 +86,23 @@ class Log(Callback):
         with open(self.folder / name, "a", encoding="utf-8", newline="") as file:
             file.write(text)
 
+    def _write_table(self, history: Sequence[Record]) -> None:
+        self._columns = _columns(history)
+        heading = _table([{name: name for name in self._columns}], self._columns)
+        rows = _table(history, self._columns)
+        write_atomically(self.folder / "log.csv", (heading + rows).encode())
+
     def _lines(self) -> list[dict[str, Any]]:
         """Return the whole lines of log.jsonl; the last one may be torn where a process died."""
         found = []
         try:
-            text = (self.folder / "log.jsonl").read_text(encoding="utf-8")
+            text = (self.folder / "log.jsonl").read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:
             return []
         for line in text.splitlines():
             try:
                 record = json.loads(line)
-            except ValueError:
+            except (RecursionError, ValueError):
                 break
             if not isinstance(record, dict) or not isinstance(record.get("step"), int):
                 break
@@ -97,9 +112,12 @@ class Log(Callback):
     def _scalars(self, prefix: str, record: Record, step: int) -> None:
         if self._events is None:
             return
-        for name, value in record.items():
-            if name not in ("step", "epoch"):
-                self._events.add_scalar(f"{prefix}/{name}", value, step)
+        numbers = {
+            f"{prefix}/{name}": value
+            for name, value in record.items()
+            if name not in ("step", "epoch")
+        }
+        self._events.add_scalars(numbers, step)
 
 
 def _joined(records: list[Record]) -> str:
@@ -108,26 +126,59 @@ def _joined(records: list[Record]) -> str:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _table(records: list[Record], heading: bool = True) -> str:
+def _columns(records: Sequence[Record]) -> list[str]:
+    """Return the names of all numbers, in the order in which they came up."""
+    return list(dict.fromkeys(name for record in records for name in record))
+
+
+def _table(records: Sequence[Record], columns: list[str]) -> str:
     """Return the records as lines of a CSV file."""
-    if not records:
-        return ""
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(records[0]), restval="", extrasaction="ignore")
-    if heading:
-        writer.writeheader()
+    writer = csv.DictWriter(text, columns, restval="")
     for record in records:
         writer.writerow({name: _plain(value) for name, value in record.items()})
     return text.getvalue()
 
 
-def _event_writer(folder: Path) -> Any:
+class _Events:
+    """TensorBoard's file of events, written record by record.
+
+    Its own writer would import TensorFlow where that is installed, which takes seconds.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        self._event, self._summary = Event, Summary
+        name = f"events.out.tfevents.{time.time():.0f}.{secrets.token_hex(4)}"
+        file = open(folder / name, "xb")  # noqa: SIM115 - closed with the writer
+        self._writer = RecordWriter(file)
+        self._write(file_version="brain.Event:2")
+
+    def _write(self, **content: Any) -> None:
+        event = self._event(wall_time=time.time(), **content)
+        self._writer.write(event.SerializeToString())
+        self._writer.flush()
+
+    def add_scalars(self, numbers: dict[str, float], step: int) -> None:
+        value = self._summary.Value
+        values = [value(tag=name, simple_value=number) for name, number in numbers.items()]
+        self._write(step=step, summary=self._summary(value=values))
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def _event_writer(folder: Path) -> _Events | None:
     """Return a writer of TensorBoard's events to the folder, None where it is not installed."""
     try:
-        from tensorboard.summary import Writer
+        return _Events(folder)
     except ImportError:
         return None
-    return Writer(str(folder))

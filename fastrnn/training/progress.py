@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .run import Status
     from .trainer import Trainer
 
-__all__ = ["Progress"]
+__all__ = ["Progress", "numbered", "rate"]
 
 LINE_SECONDS = 30.0  # between two lines where there is no terminal
 BAR_SECONDS = 0.1
@@ -50,33 +50,42 @@ class Progress(Callback):
         if now < self._shown + (BAR_SECONDS if self._bar is not None else LINE_SECONDS):
             return
         self._shown = now
-        status = trainer.status()
+        status = self.status(trainer)
         text = f"loss {status.loss:.4f}, {rate(status)}, {_clock(status.seconds_left)} left"
+        place = numbered(status.epoch, status)
         if self._bar is None:
-            line = f"{place(status)}, {status.part:.0%}: {text}"
+            line = f"{place}, {status.part:.0%}: {text}"
             print(line, file=self._bar_file or sys.stderr, flush=True)
             return
-        self._bar.bar_format = f"{place(status)} {{percentage:3.0f}}%|{{bar}}| {text}"
+        self._bar.bar_format = f"{place} {{percentage:3.0f}}%|{{bar}}| {text}"
         self._bar.n = status.part
         self._bar.refresh()
 
     def on_epoch(self, trainer: Trainer) -> None:
         """Write the epoch's line, above the bar."""
-        line, file = self.line(trainer), self._line_file or sys.stderr
+        self.write(self.line(trainer))
+
+    def write(self, line: str) -> None:
+        """Write a line, above the bar."""
+        file = self._line_file or sys.stderr
         if self._bar is None:
             print(line, file=file, flush=True)
         else:
             self._bar.write(line, file=file)
             file.flush()
 
+    def status(self, trainer: Trainer) -> Status:
+        """Return what is shown; to be overridden where the items have another name."""
+        return trainer.status()
+
     def line(self, trainer: Trainer) -> str:
-        """Return what is said of the last epoch."""
-        record, status = trainer.history[-1], trainer.status()
+        """Return what is said of the last epoch; to be overridden to say it otherwise."""
+        record, status = trainer.history[-1], self.status(trainer)
         parts = [_number(record, name) for name in ("loss", *(m.name for m in trainer.metrics))]
         speed = rate(status._replace(items_per_second=record["items_per_second"]))
         if record["skipped"]:
             parts.append(f"{record['skipped']} steps skipped")
-        number = f"epoch {record['epoch'] - status.first_epoch}/{status.epochs}"
+        number = numbered(record["epoch"] - status.first_epoch, status)
         return f"{number}: {', '.join(parts)}, {record['seconds']:.1f} s, {speed}"
 
     def close(self) -> None:
@@ -93,9 +102,9 @@ def _number(record: Record, name: str) -> str:
     return text if held_out is None else f"{text} (validation {held_out:.5g})"
 
 
-def place(status: Status) -> str:
-    """Return "epoch 3/10"."""
-    return f"epoch {status.epoch}/{status.epochs}"
+def numbered(epoch: int, status: Status) -> str:
+    """Return "epoch 3/10", or "epoch 3" where it is not known how many there will be."""
+    return f"epoch {epoch}/{status.epochs}" if status.epochs else f"epoch {epoch}"
 
 
 def rate(status: Status) -> str:

@@ -2,110 +2,16 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .. import losses, optim
 from ..base import Layer, RealArray, check_size, integer_array, real_array
-from ..data import Streams
 from ..regroup import flag_array
 
-__all__ = ["evaluate", "reset_rows", "train_epoch", "train_windows", "window_vjp"]
-
-
-def train_windows(
-    model: Layer,
-    streams: Streams,
-    optimizer: optim.Optimizer,
-    *,
-    seq_len: int,
-    clip_value: float | None = None,
-    clip_norm: float | None = None,
-) -> Iterator[float]:
-    """Train one epoch and yield the loss of each window, once the optimiser has made its step.
-
-    The state starts at zero and is carried from window to window; gradients end at the window's
-    start. Between two windows the model is complete: the caller may stop there, save, or change the
-    learning rate. Nothing happens until the iterator is read.
-
-    Parameters
-    ----------
-    model : Layer
-        Recurrent, from token ids (T, B) to logits (T, B, C), as `fastrnn.text.build_model` makes.
-    streams : Streams
-        The training part. A shorter window at its end is left out.
-    optimizer : Optimizer
-        Over the model's parameters.
-    seq_len : int
-        Length of a window.
-    clip_value, clip_norm : float, optional
-        Limit of each element of the gradient, and of the norm of the whole.
-
-    Yields
-    ------
-    float
-        Mean cross-entropy of the window, in nats per token, before its step.
-    """
-    parameters = model.parameters()
-    state = None
-    for inputs, targets in streams.windows(seq_len):
-        (logits, state), pullback = model.vjp(inputs, state)
-        loss, d_logits = losses.cross_entropy(logits, targets)
-        optimizer.zero_grad()
-        pullback(d_logits)
-        if clip_value is not None:
-            optim.clip_grad_value(parameters, clip_value)
-        if clip_norm is not None:
-            optim.clip_grad_norm(parameters, clip_norm)
-        optimizer.step()
-        yield loss
-
-
-def train_epoch(
-    model: Layer, streams: Streams, optimizer: optim.Optimizer, **options: Any
-) -> float:
-    """Train one epoch and return the mean loss of its windows.
-
-    Parameters
-    ----------
-    model, streams, optimizer, **options
-        As of `train_windows`.
-
-    Returns
-    -------
-    float
-        In nats per token; NaN if there is no window.
-    """
-    window_losses = list(train_windows(model, streams, optimizer, **options))
-    return sum(window_losses) / len(window_losses) if window_losses else math.nan
-
-
-def evaluate(model: Layer, streams: Streams, *, seq_len: int) -> float:
-    """Return the mean cross-entropy over whole streams, in nats per token.
-
-    The state starts at zero and is carried to the end.
-
-    Parameters
-    ----------
-    model : Sequential or recurrent layer
-        Returns (logits, state).
-    streams : fastrnn.data.Streams
-    seq_len : int
-        How much is computed at once: the result does not depend on it beyond rounding.
-
-    Returns
-    -------
-    float
-    """
-    state, total = None, 0.0
-    for inputs, targets in streams.windows(seq_len, partial=True):
-        logits, state = model(inputs, state)
-        total += losses.cross_entropy(logits, targets, reduction="sum")[0]
-    return total / (len(streams) * streams.batch)
+__all__ = ["reset_rows", "window_vjp"]
 
 
 def window_vjp(
@@ -139,9 +45,9 @@ def window_vjp(
         As the model takes it.
     lengths : array_like of int, shape (B,), optional
     horizon : int, optional
-        1 cuts the gradient of the state at each window's start, as `train_windows` does; None
-        passes it on to the beginning, which is one vjp over the whole, but for rounding in the
-        sums of the weights' gradients.
+        1 cuts the gradient of the state at each window's start, as `Trainer` does with a
+        `StreamLoader`; None passes it on to the beginning, which is one vjp over the whole, but for
+        rounding in the sums of the weights' gradients.
     resets : array_like of bool, shape (T, B), optional
         As the model takes it; laid out as x.
     batch_first : bool, default False
@@ -166,7 +72,8 @@ def window_vjp(
     The pullback goes through each window `horizon` times (once for None), and all windows are kept
     for it: the memory of one vjp over the whole, which `checkpoint_every` lessens. Where the past
     may be forgotten at each window, as in endless streams, vjp of one window at a time needs the
-    memory of one: carry the state on yourself, as `train_windows` does.
+    memory of one: `Trainer` does that with a
+    `StreamLoader`.
     """
     axis = 1 if batch_first else 0
     ends = _check_windows(model, x, window, lengths, horizon, axis)

@@ -24,8 +24,7 @@ def test_events_hold_the_history(tmp_path):
     events = accumulator.EventAccumulator(str(tmp_path))
     events.Reload()
     for name in ("loss", "accuracy", "validation_loss", "validation_accuracy", "gradient_norm"):
-        found = events.Tensors(f"epoch/{name}")
-        values = [event.tensor_proto.float_val[0] for event in found]
-        np.testing.assert_allclose(values, history[name], rtol=1e-6)
+        found = events.Scalars(f"epoch/{name}")
+        np.testing.assert_allclose([event.value for event in found], history[name], rtol=1e-6)
         assert [event.step for event in found] == history["step"]
-    assert [event.step for event in events.Tensors("step/loss")] == [10, 20, 30, 40, 50]
+    assert [event.step for event in events.Scalars("step/loss")] == [10, 20, 30, 40, 50]
