@@ -358,6 +358,13 @@ def test_help_fits_a_terminal(command, capsys, monkeypatch):
     assert max(map(len, out.splitlines())) <= 80
 
 
+@pytest.mark.parametrize("module", ["fastrnn", "fastrnn.cli"])
+def test_it_runs_as_a_module(module):
+    command = [sys.executable, "-m", module, "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == f"fastrnn {fastrnn.__version__}\n"
+
+
 def test_version(capsys):
     assert cli.main(["--version"]) == 0
     assert capsys.readouterr().out == f"fastrnn {fastrnn.__version__}\n"

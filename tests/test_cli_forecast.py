@@ -286,8 +286,6 @@ def test_a_value_that_should_be_known_ahead(capsys):
     rows = [list(row.values()) for row in table("x.csv")]
     rows[N + 2][1] = "NA"
     write("x.csv", ["month", "price", "sold"], rows)
-    assert cli.main(["forecast", "x.csv", "--column", "sold", "--exog", "price", *QUICK]) == 2
-    write("x.csv", ["month", "price", "sold"], rows)
     arguments = ("--column", "sold", "--exog", "price", "--horizon", "4")
     assert cli.main(["forecast", "x.csv", *arguments]) == 2
     message = "x.csv: line 124, column price: expected a number, as it is known ahead, got none"

@@ -367,7 +367,9 @@ def _write(found: Forecast, series: Series, arguments: argparse.Namespace) -> No
     """Write the forecast, the flags in effect, and the picture."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([arguments.time or "step", arguments.column, "lower", "upper"])
+    writer.writerow(
+        ["step" if arguments.time is None else arguments.time, arguments.column, "lower", "upper"]
+    )
     for time, *numbers in zip(
         series.times_ahead, found.values, found.lower, found.upper, strict=True
     ):
@@ -417,7 +419,7 @@ def _picture(found: Forecast, series: Series, arguments: argparse.Namespace) -> 
     mark = "o" if horizon == 1 else None
     axis.plot(x[tail:], found.values, color=COLOURS[0], marker=mark, label="forecast")
     axis.set_ylabel(arguments.column)
-    axis.set_xlabel(arguments.time or "row")
+    axis.set_xlabel("row" if arguments.time is None else arguments.time)
     axis.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=4)
     content = io.BytesIO()
     figure.savefig(content, format=Path(arguments.plot).suffix[1:].lower())
