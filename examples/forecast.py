@@ -55,7 +55,7 @@ def plot(years, series, forecaster) -> None:
             ahead, found.lower[origin], found.upper[origin], color="tab:blue", alpha=0.2
         )
         axes.axvline(ahead[0] - 0.5, color="gray", linestyle=":", linewidth=1)
-    axes.set(xlabel="year", ylabel="sunspots", title="Eleven years ahead, from three years")
+    axes.set(xlabel="year", ylabel="sunspots", title="Eleven years ahead, made at the dotted lines")
     axes.legend(loc="upper left")
     plt.show()
 
