@@ -582,8 +582,8 @@ class Trainer(Evaluator):
         state = read_checkpoint(path)
         try:
             with self._all_or_nothing():
+                run.load_state_dict(state, epochs)  # first: a callback may know what is wrong
                 self._load(state)
-                run.load_state_dict(state, epochs)
         except ValueError as error:
             raise ValueError(f"{os.fspath(path)}: {error}") from error
 
