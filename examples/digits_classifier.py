@@ -1,8 +1,11 @@
-"""Digits by an estimator with scikit-learn's API: an image is read row by row.
+"""Digits by an estimator: images as rows of a table
+=================================================
+
+::
 
     python examples/digits_classifier.py    (needs scikit-learn, for its API and its bundled digits)
 
-An image of 8 x 8 pixels is a row of 64 numbers in scikit-learn's table; `n_steps=8` makes each a
+An image of 8 x 8 pixels is a row of 64 numbers in scikit-learn's table; ``n_steps=8`` makes each a
 sequence of 8 steps, the image's rows. A quarter of the images is kept for the test.
 """
 
@@ -14,7 +17,7 @@ from sklearn.model_selection import train_test_split
 from fastrnn.estimators import SequenceClassifier
 
 
-def main(max_epochs: int = 30) -> float:
+def main(max_epochs: int = 40) -> float:
     """Train and return the share of the test images that is recognised."""
     images, digits = load_digits(return_X_y=True)
     train_images, test_images, train_digits, test_digits = train_test_split(

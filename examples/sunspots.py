@@ -1,4 +1,7 @@
-"""Sunspots of the next eleven years, with intervals, against the last cycle come again.
+"""Sunspots: six cycles forecast, with intervals
+=============================================
+
+::
 
     python examples/sunspots.py    (needs scikit-learn, and statsmodels for its bundled data)
 
