@@ -17,7 +17,7 @@ __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop", "clip_grad_norm", "cl
 Parameters = Layer | Parameter | Mapping[str, Parameter] | Iterable[Parameter]
 
 
-def _named_parameters(parameters: Parameters) -> dict[str, Parameter]:
+def named_parameters(parameters: Parameters) -> dict[str, Parameter]:
     """Return distinct parameters by name; those of an iterable are named "0", "1", ..."""
     named: dict[str, Any]  # until they are checked
     if isinstance(parameters, Layer):
@@ -79,7 +79,7 @@ def clip_grad_norm(
         See `error_if_nonfinite`; the gradients are unchanged then.
     """
     max_norm = check_number("max_norm", max_norm, 0.0)
-    grads = [grad for _, _, grad in _gradients(_named_parameters(parameters))]
+    grads = [grad for _, _, grad in _gradients(named_parameters(parameters))]
     norm = math.sqrt(sum(_core.sum_of_squares(grad) for grad in grads))
     if error_if_nonfinite and not math.isfinite(norm):
         raise RuntimeError(f"the norm of the gradients is {norm}, so they cannot be clipped")
@@ -100,7 +100,7 @@ def clip_grad_value(parameters: Parameters, clip_value: float) -> None:
     clip_value : float
     """
     limit = check_number("clip_value", clip_value, 0.0)
-    for _, _, grad in _gradients(_named_parameters(parameters)):
+    for _, _, grad in _gradients(named_parameters(parameters)):
         _core.clip_value(grad, limit)
 
 
@@ -140,7 +140,7 @@ class Optimizer:
     _options: tuple[str, ...] = ("lr",)
 
     def __init__(self, parameters: Parameters, lr: float) -> None:
-        self._parameters = _named_parameters(parameters)
+        self._parameters = named_parameters(parameters)
         if not self._parameters:
             raise ValueError("parameters: expected at least one, got none")
         self._states: dict[str, _State] = {}

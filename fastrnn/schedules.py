@@ -337,8 +337,11 @@ class ReduceLROnPlateau:
                 f"state_dict: expected the entries {', '.join(_PLATEAU_STATE)}, "
                 f"got {', '.join(map(str, state_dict))}"
             )
-        for name, value in state_dict.items():
-            setattr(self, name, np.asarray(value).item())
+        found = {name: np.asarray(value).item() for name, value in state_dict.items()}
+        best = check_number("best", found["best"], -math.inf)
+        bad_epochs = check_size("num_bad_epochs", found["num_bad_epochs"], 0)
+        self.cooldown_counter = check_size("cooldown_counter", found["cooldown_counter"], 0)
+        self.best, self.num_bad_epochs = best, bad_epochs
 
     def _is_better(self, metric: float) -> bool:
         sign = -1.0 if self.mode == "min" else 1.0

@@ -302,3 +302,90 @@ def test_state_of_schedules_and_plateaus_goes_with_the_checkpoint(tmp_path):
     assert got["learning_rate"] == expected["learning_rate"]
     assert len(set(got["learning_rate"])) > 1
     assert got["loss"] == expected["loss"]
+
+
+# --- states that do not fit -----------------------------------------------------------------------
+
+
+def changed(tree, path, value):
+    """Return a copy of a nested state in which one place has another value."""
+    if not path:
+        return value
+    if isinstance(tree, dict):
+        return tree | {path[0]: changed(tree[path[0]], path[1:], value)}
+    return [changed(v, path[1:], value) if i == path[0] else v for i, v in enumerate(tree)]
+
+
+@pytest.mark.parametrize(
+    "path, value",
+    [
+        (["step"], -1),
+        (["step"], "abc"),
+        (["epoch"], -1),
+        (["first_epoch"], 10**30),
+        (["first_epoch"], -1),
+        (["now"], {}),
+        (["now", "batch"], -3),
+        (["now", "batch"], 1000),
+        (["now", "loss"], "abc"),
+        (["now", "sums"], [1]),
+        (["largest"], 3),
+        (["last", "loss"], "abc"),
+        (["history"], [1]),
+        (["average", "3.bias"], np.zeros(1, np.float32)),
+        (["average", "3.bias"], np.zeros(7, np.int64)),
+        (["optimizer", "3.bias.exp_avg"], np.zeros(1, np.float32)),
+        (["optimizer", "lr"], "abc"),
+        (["schedule", "best"], "abc"),
+        (["schedule", "num_bad_epochs"], -1),
+        (["generators", "2.rng"], None),
+        (["generators", "2.rng", "state", "state"], -1),
+        (["generators", "2.rng", "bit_generator"], "MT19937"),
+        (["callbacks"], 1),
+        (["callbacks", "EarlyStopping1"], {}),
+        (["callbacks", "EarlyStopping1", "best"], "abc"),
+        (["callbacks", "EarlyStopping1", "waited"], -1),
+        (["data"], np.zeros(3)),
+    ],
+)
+def test_a_state_that_does_not_fit_changes_nothing(tmp_path, path, value):
+    def make():
+        return make_trainer(schedule=optim.ReduceLROnPlateau, ema=0.9)
+
+    fit(make(), epochs=3, checkpoint=tmp_path, patience=2, callbacks=[StopAt(25)])
+    file = tmp_path / "checkpoint.safetensors"
+    write_checkpoint(file, changed(read_checkpoint(file), path, value))
+    trainer = make()
+    before = trainer.state_dict()
+    with pytest.raises(ValueError, match=r"checkpoint\.safetensors: "):
+        fit(trainer, epochs=3, checkpoint=tmp_path, patience=2, resume=True)
+    np.testing.assert_equal(trainer.state_dict(), before)
+
+
+def test_best_weights_of_another_model(tmp_path):
+    fit(make_trainer(), epochs=2, checkpoint=tmp_path, patience=2)
+    file = tmp_path / "checkpoint.safetensors"
+    state = changed(read_checkpoint(file), ["callbacks", "EarlyStopping1", "weights"], {})
+    write_checkpoint(file, state)
+    with pytest.raises(ValueError, match="EarlyStopping: expected the best weights of this model"):
+        fit(make_trainer(), epochs=2, checkpoint=tmp_path, patience=2, resume=True)
+
+
+def test_a_state_in_memory_is_that_of_its_time():
+    trainer = make_trainer()
+    fit(trainer)
+    state = trainer.state_dict()
+    fit(trainer)
+    trainer.load_state_dict(state)
+    assert len(trainer.history) == 1
+
+
+def test_places_with_the_same_name_are_kept_apart(tmp_path):
+    state = {"a": {"b": np.zeros(2)}, "a/b": np.ones(3)}
+    write_checkpoint(tmp_path / "file", state)
+    assert_same(read_checkpoint(tmp_path / "file"), state)
+
+
+def test_keys_are_strings(tmp_path):
+    with pytest.raises(TypeError, match=r"/a: expected strings as keys, got \[1\]"):
+        write_checkpoint(tmp_path / "file", {"a": {1: 2}})

@@ -184,6 +184,16 @@ def test_shapes_and_horizons():
         forecaster.update(y[:, :1], X[:160])
 
 
+def test_the_three_scalings():
+    y, X = waves(columns=2), waves(columns=3, seed=1)
+    found = [
+        TimeSeriesForecaster(**TINY, scaling=scaling).fit(y, X).predict(X=X[:3])
+        for scaling in ("window", "series", "none")
+    ]
+    assert not same(found[0], found[1])
+    assert not same(found[1], found[2])
+
+
 def test_more_windows_than_a_batch_of_predictions():
     y = waves(700)[:, 0]
     forecaster = TimeSeriesForecaster(**TINY, calibration_fraction=0.6).fit(y)

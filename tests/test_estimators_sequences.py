@@ -120,6 +120,14 @@ def test_lists_of_lists_of_different_lengths():
     assert classifier.predict(X[:1]).shape == (1,)
 
 
+def test_object_arrays_of_sequences():
+    X, y = walks()
+    boxes = np.empty(len(X), object)
+    boxes[:] = X
+    one = SequenceClassifier(**SMALL).fit(X, y).predict_proba(X)
+    assert same(SequenceClassifier(**SMALL).fit(boxes, y).predict_proba(boxes), one)
+
+
 def test_scaling_inside_makes_units_irrelevant():
     X, y = walks()
     one = SequenceClassifier(**SMALL).fit(X, y).predict_proba(X)

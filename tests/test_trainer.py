@@ -527,3 +527,219 @@ def test_a_model_that_is_none():
 def test_status_outside_of_fit():
     with pytest.raises(RuntimeError, match="while fit runs"):
         Trainer(make_model()).status()
+
+
+# --- what had gone wrong --------------------------------------------------------------------------
+
+X = np.random.default_rng(4).standard_normal((40, 6, 3)).astype(np.float32)
+CLASSES = (X.sum(axis=(1, 2)) > 0).astype(int)
+
+
+def make_classifier(batch_first=False):
+    return fastrnn.Sequential(
+        fastrnn.GRU(3, 4, batch_first=batch_first, seed=0),
+        fastrnn.LastStep(batch_first=batch_first),
+        fastrnn.Linear(4, 2, seed=0),
+    )
+
+
+def test_a_time_limit_of_zero_is_shown(capsys):
+    Trainer(make_classifier()).fit((X, CLASSES), batch_size=40, time_limit=0.0)
+    assert "epoch 1/1" in capsys.readouterr().err
+
+
+def test_with_an_average_the_best_weights_are_what_is_measured_after():
+    model = make_classifier()
+    trainer = Trainer(model, optimizer=optim.SGD(model, lr=5.0), ema=0.9)
+    script = Scripted([1.0, 2.0, 3.0])
+    fit(trainer, (X, CLASSES), epochs=3, callbacks=[script], monitor="score", restore_best=True)
+    assert trainer.evaluate((X, CLASSES)) == Trainer(model).evaluate((X, CLASSES))
+
+
+def test_an_average_begins_with_the_weights_that_training_begins_with():
+    model, other = make_model(), make_model(seed=1)
+    trainer = Trainer(model, ema=1.0)
+    model.load_state_dict(other.state_dict())
+    assert trainer.evaluate(make_streams()) == Trainer(other).evaluate(make_streams())
+    fit(trainer, make_streams())
+    assert weights_equal(model.state_dict(), other.state_dict())
+
+
+def test_an_optimizer_over_some_parameters_sees_fresh_gradients():
+    norms = []
+    for trained in ("3.", ""):
+        model = make_model()
+        some = {k: v for k, v in model.parameters().items() if k.startswith(trained)}
+        trainer = Trainer(model, optimizer=optim.SGD(some, lr=0.0))
+        norms.append(fit(trainer, make_streams())["gradient_norm"])
+    assert norms[0] == norms[1]
+
+
+def test_an_optimizer_of_another_model():
+    with pytest.raises(ValueError, match="optimizer: expected one of the model's parameters"):
+        Trainer(make_model(), optimizer=optim.SGD(make_model()))
+
+
+class Twice(fastrnn.Layer):
+    """The same layer twice, under two names."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def children(self):
+        return {"first": self.layer, "second": self.layer}
+
+    def vjp(self, x):
+        y, back = self.layer.vjp(x)
+        z, back_again = self.layer.vjp(y)
+        return z, lambda dz: back(back_again(dz))
+
+
+def test_tied_weights_count_once():
+    x, y = np.ones((2, 3, 4), np.float32), np.zeros((2, 3, 4), np.float32)
+    batches = Batches([Batch(x, y)])
+    gradients = []
+    for accumulate in (1, 2):
+        model = Twice(fastrnn.Linear(4, 4, seed=0))
+        trainer = Trainer(model, "mse", accumulate=accumulate)
+        history = fit(trainer, batches)
+        gradients.append(model.layer.weight.grad)
+        squares = sum(float((p.grad**2).sum()) for p in model.layer.parameters().values())
+        assert history[0]["gradient_norm"] == pytest.approx(math.sqrt(squares), rel=1e-6)
+    np.testing.assert_allclose(gradients[0], gradients[1], rtol=1e-5)
+
+
+def normalized_model():
+    return fastrnn.Sequential(
+        fastrnn.BatchNorm(3, dtype="float64"),
+        fastrnn.RNN(3, 4, seed=0, dtype="float64"),
+        fastrnn.Linear(4, 2, seed=0, dtype="float64"),
+    )
+
+
+def test_a_step_that_is_left_out_leaves_running_statistics_as_they_were():
+    model, twin = normalized_model(), normalized_model()
+    fit(Trainer(model, on_nonfinite="skip"), spoiled(5, 2))
+    good = spoiled(5, 2)
+    del good.given[2]
+    fit(Trainer(twin), good)
+    assert weights_equal(model.state_dict(), twin.state_dict())
+
+
+def test_the_batch_that_was_not_finite_is_looked_at():
+    with pytest.raises(FloatingPointError, match="the inputs hold numbers that are not finite"):
+        fit(Trainer(make_numbers_model(), accumulate=3), spoiled(3, 1))
+
+
+def test_a_model_with_the_batch_first_gets_it_first():
+    time_first, batch_first = make_classifier(), make_classifier(batch_first=True)
+    a, b = Trainer(time_first), Trainer(batch_first)
+    assert fit(a, (X, CLASSES))["loss"] == fit(b, (X, CLASSES))["loss"]
+    np.testing.assert_array_equal(a.predict(X), b.predict(X))
+    for model, layout in ((time_first, True), (batch_first, False)):
+        loader = fastrnn.data.SequenceLoader(X, CLASSES, batch_first=layout)
+        with pytest.raises(ValueError, match=f"expected a loader with batch_first={not layout}"):
+            fit(Trainer(model), loader)
+
+
+class Constant(metrics.Metric):
+    name = "constant"
+
+    def measure(self, outputs, targets, mask):
+        return np.ones(1)
+
+    def result(self, sums):
+        return np.float32(0.5)
+
+
+def test_numbers_of_numpy_can_be_kept(tmp_path):
+    def loss(outputs, targets, mask=None):
+        value, d_outputs = losses.cross_entropy(outputs, targets)
+        return np.float32(value), d_outputs
+
+    class Note(Callback):
+        def on_epoch(self, trainer):
+            trainer.history[-1]["note"] = np.float32(1.5)
+
+    trainer = Trainer(make_classifier(), loss, metrics=[Constant()])
+    fit(trainer, (X, CLASSES), checkpoint=tmp_path, log_every=1, callbacks=[Note()])
+    assert json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])["note"] == 1.5
+    assert type(trainer.history[0]["loss"]) is type(trainer.history[0]["constant"]) is float
+
+
+def test_a_loss_that_returns_something_else():
+    with pytest.raises(TypeError, match=r"loss: expected it to return \(value, d_outputs\), got 1"):
+        fit(Trainer(make_classifier(), lambda outputs, targets: 1.0), (X, CLASSES))
+
+
+def test_a_table_takes_numbers_that_come_later(tmp_path):
+    trainer = Trainer(make_classifier())
+    fit(trainer, (X, CLASSES), log=tmp_path)
+    fit(trainer, (X, CLASSES), log=tmp_path, validation=(X, CLASSES), epochs=2)
+    with open(tmp_path / "log.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows[0]["validation_loss"] == ""
+    for row, record in zip(rows, trainer.history, strict=True):
+        assert {k: float(v) for k, v in row.items() if v} == pytest.approx(record)
+
+
+@pytest.mark.parametrize("torn", [b'{"step": 1, "lo', b"\xff\xfe\x00", b"[" * 100_000])
+def test_a_log_that_is_torn(tmp_path, torn):
+    trainer = Trainer(make_classifier())
+    fit(trainer, (X, CLASSES), log=tmp_path)
+    with open(tmp_path / "log.jsonl", "ab") as file:
+        file.write(torn)
+    fit(trainer, (X, CLASSES), log=tmp_path)
+    lines = (tmp_path / "log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in lines] == [1, 2]
+
+
+def test_all_callbacks_are_closed_whatever_one_does():
+    closed = []
+
+    class Closes(Callback):
+        def close(self):
+            closed.append(self)
+            raise RuntimeError("no")
+
+    trainer = Trainer(make_classifier())
+    with pytest.raises(RuntimeError, match="no"):
+        fit(trainer, (X, CLASSES), callbacks=[Closes(), Closes()])
+    assert len(closed) == 2
+    with pytest.raises(RuntimeError, match="while fit runs"):
+        trainer.status()
+
+
+def test_early_stopping_has_its_patience_in_every_fit():
+    trainer, stopping = Trainer(make_model()), EarlyStopping("score", "min", 1)
+    script = Scripted([1.0, 2.0, 3.0, 4.0])
+    for epochs in (2, 3):
+        fit(trainer, make_streams(), epochs=5, callbacks=[script, stopping])
+        assert trainer.epoch == epochs
+
+
+def test_callbacks_and_data_that_are_none():
+    trainer = Trainer(make_classifier())
+    with pytest.raises(TypeError, match="callbacks: expected a list of Callback objects"):
+        fit(trainer, (X, CLASSES), callbacks=Callback())
+    with pytest.raises(TypeError, match="restore_best: expected True or False"):
+        fit(trainer, (X, CLASSES), restore_best="yes")
+    with pytest.raises(ValueError, match="inputs: expected at least one sequence"):
+        fit(trainer, (X[:0], CLASSES[:0]))
+
+
+def test_the_plot_of_what_is_not_always_there():
+    pytest.importorskip("matplotlib")
+    history = fastrnn.training.History(
+        [
+            {"epoch": 1, "loss": 2.0, "gradient_norm": math.nan, "learning_rate": 1.0},
+            {"epoch": 2, "loss": 1.0, "gradient_norm": 1.0, "learning_rate": 1.0}
+            | {"validation_loss": 1.5},
+        ]
+    )
+    markers = [line.get_marker() for line in history.plot("loss").axes[0].lines]
+    assert markers == ["None", "o"]  # a line of one point is none
+    history.records[0]["loss"] = math.nan
+    assert history.plot("loss").axes[0].lines[0].get_marker() == "o"
+    assert len(history.plot([]).axes) == 2

@@ -116,6 +116,8 @@ class SequenceLoader(Loader):
         self._dtype = None if dtype is None else check_dtype(dtype)
         self._inputs = rows_of("inputs", inputs)
         self.lengths: Integers = self._inputs.lengths
+        if not len(self.lengths):
+            raise ValueError("inputs: expected at least one sequence, got none")
         self._ragged = bool((self.lengths != self.lengths[0]).any())
         self._padding = padding_bytes(self._inputs.dtype, self._inputs.shape, padding_value)
         self._targets: Array | None = None

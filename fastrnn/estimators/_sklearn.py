@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 try:
-    from sklearn.base import (  # type: ignore[import-untyped]
+    from sklearn.base import (
         BaseEstimator,
         ClassifierMixin,
         RegressorMixin,
     )
-    from sklearn.metrics import r2_score  # type: ignore[import-untyped]
-    from sklearn.model_selection import train_test_split  # type: ignore[import-untyped]
-    from sklearn.utils import assert_all_finite, check_random_state  # type: ignore[import-untyped]
-    from sklearn.utils.multiclass import (  # type: ignore[import-untyped]
+    from sklearn.metrics import r2_score
+    from sklearn.model_selection import train_test_split
+    from sklearn.utils import assert_all_finite, check_random_state
+    from sklearn.utils.multiclass import (
         check_classification_targets,
     )
-    from sklearn.utils.validation import (  # type: ignore[import-untyped]
+    from sklearn.utils.validation import (
         check_array,
         check_consistent_length,
         check_is_fitted,

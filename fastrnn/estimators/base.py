@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -74,11 +75,10 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]
             check_size(name, getattr(self, name))
         check_number("dropout", self.dropout, 0.0, 1.0)
         check_number("weight_decay", self.weight_decay, 0.0)
-        for name, least in (("lr", 0.0), ("clip_norm", 0.0), ("validation_fraction", 0.0)):
-            value = getattr(self, name)
-            if not (name == "clip_norm" and value is None) and not check_number(name, value, least):
-                raise ValueError(f"{name}: expected a number above 0, got {value}")
-        check_number("validation_fraction", self.validation_fraction, 0.0, 1.0)
+        _check_positive("lr", self.lr)
+        if self.clip_norm is not None:
+            _check_positive("clip_norm", self.clip_norm)
+        _check_positive("validation_fraction", self.validation_fraction, 1.0)
         check_flag("early_stopping", self.early_stopping)
 
     # --- training -----------------------------------------------------------------------------
@@ -194,6 +194,12 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]
     def _restore(self, model: Any, metadata: Mapping[str, Any]) -> None:
         """Set what `_describe` described and the network, all checked."""
         raise NotImplementedError
+
+
+def _check_positive(name: str, value: Any, high: float = math.inf) -> None:
+    if not 0.0 < check_number(name, value, 0.0, high) < high:
+        limit = "" if high == math.inf else f" and below {high:g}"
+        raise ValueError(f"{name}: expected a number above 0{limit}, got {value}")
 
 
 def _plain(value: Any) -> Any:

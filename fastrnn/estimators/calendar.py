@@ -43,7 +43,7 @@ class Calendar(NamedTuple):
 
     def frame(self, values: RealArray) -> Any:
         """Return forecasts (H,) as a Series or (H, D) as a DataFrame, with the index going on."""
-        import pandas as pd  # type: ignore[import-untyped]
+        import pandas as pd
 
         index = self._next(pd, len(values))
         if values.ndim == 1:

@@ -210,8 +210,8 @@ class TimeSeriesForecaster(ForecasterBase):
     def update(self, y: ArrayLike, X: ArrayLike | None = None) -> Self:
         """Take new observations in, which follow those known; the network is not trained further.
 
-        Forecasts then start after them, and intervals learn from the errors of the forecasts that
-        could have been made of them.
+        Forecasts then start after them, with their index going on, and intervals learn from the
+        errors of the forecasts that could have been made of them.
 
         Parameters
         ----------

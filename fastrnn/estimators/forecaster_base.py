@@ -99,7 +99,8 @@ class ForecasterBase(NetworkEstimator):
     def _scale(self, values: RealArray, inputs: RealArray | None) -> None:
         """Learn scales from the part that is trained on."""
         z = self._differencing(values) if len(values) > self._differencing.lost else values
-        self._scaler = self._input_scaler = Standardizer.none(z.shape[1])
+        self._scaler = Standardizer.none(self.n_outputs_)
+        self._input_scaler = Standardizer.none(self._exogenous)
         if self.scaling != "none":
             self._scaler = Standardizer.of(z)
             if inputs is not None:
@@ -238,10 +239,9 @@ class ForecasterBase(NetworkEstimator):
         self.n_outputs_ = check_size("outputs", metadata["outputs"])
         self._exogenous = check_size("exogenous", metadata["exogenous"], 0)
         self._scaler = Standardizer.from_json(metadata["scaling"], self.n_outputs_)
-        inputs = metadata["inputs"]
-        size = self._exogenous if inputs is not None else self.n_outputs_
-        self._input_scaler = Standardizer.from_json(metadata["input_scaling"], size)
-        self._values, self._past_inputs = self._read(metadata["values"], inputs, first=False)
+        self._input_scaler = Standardizer.from_json(metadata["input_scaling"], self._exogenous)
+        series = metadata["values"], metadata["inputs"]
+        self._values, self._past_inputs = self._read(*series, first=False)
         needed = self._differencing.lost + self.window + self.horizon - 1
         if len(self._values) != needed:
             raise ValueError(f"values: expected {needed}, got {len(self._values)}")

@@ -25,6 +25,8 @@ def kind_of(X: Any, tokens: bool) -> str:
     """
     if tokens:
         return "tokens"
+    if getattr(X, "dtype", None) == np.dtype(object) and X.ndim == 1:
+        X = list(X)  # one array in each place
     if isinstance(X, (list, tuple)):
         if any(isinstance(item, np.ndarray) and item.ndim for item in X):
             return "sequences"

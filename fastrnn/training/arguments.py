@@ -48,6 +48,9 @@ def find_optimizer(optimizer: str | optim.Optimizer, model: Layer) -> optim.Opti
         return made
     if not isinstance(optimizer, optim.Optimizer):
         raise TypeError(f"optimizer: expected a name or an Optimizer, got {optimizer!r}")
+    own = {id(parameter) for parameter in model.parameters().values()}
+    if own.isdisjoint(map(id, optimizer._parameters.values())):
+        raise ValueError("optimizer: expected one of the model's parameters, got another's")
     return optimizer
 
 
@@ -73,13 +76,27 @@ def choice(name: str, value: Any, known: tuple[str, ...]) -> str:
     return str(value)
 
 
-def find_loader(data: Any, shuffle: bool = False, **options: int | None) -> Loader:
+def find_loader(data: Any, model: Layer, shuffle: bool = False, **options: int | None) -> Loader:
     """Return the loader that the argument `data` makes, or is; options that are None have defaults.
 
-    Options beside a loader, which has its own, are a TypeError.
+    Batch or time comes first as in the model's layers. Options beside a loader, which has its own,
+    are a TypeError, and another layout than the model's is a ValueError.
     """
     given = {name: value for name, value in options.items() if value is not None}
-    if isinstance(data, Loader):
-        return as_loader(data, **given)
-    pair = (data, None) if isinstance(data, list) else data
-    return as_loader(pair, shuffle=shuffle, **given)
+    layouts = _layouts(model)
+    if not isinstance(data, Loader):
+        pair = (data, None) if isinstance(data, list) else data
+        return as_loader(pair, shuffle=shuffle, batch_first=True in layouts, **given)
+    loader = as_loader(data, **given)
+    if layouts == {not loader.batch_first}:
+        raise ValueError(
+            f"data: expected a loader with batch_first={not loader.batch_first}, "
+            f"as the model's layers have it, got {loader.batch_first}"
+        )
+    return loader
+
+
+def _layouts(model: Layer) -> set[bool]:
+    """Return the values of `batch_first` among a model's layers."""
+    own = {bool(model.batch_first)} if hasattr(model, "batch_first") else set()
+    return own.union(*(_layouts(child) for child in model.children().values()))

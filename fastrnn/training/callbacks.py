@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ..base import check_number, check_size
 
@@ -96,6 +99,10 @@ class EarlyStopping(Callback):
 
     def on_fit_start(self, trainer: Trainer) -> None:
         """Stop at once if the training that goes on had come to its end."""
+        if self._weights is not None:
+            shapes = {name: each.shape for name, each in trainer.model.parameters().items()}
+            if {name: np.shape(weights) for name, weights in self._weights.items()} != shapes:
+                raise ValueError("EarlyStopping: expected the best weights of this model")
         trainer.stop |= self._is_over()
 
     def on_epoch(self, trainer: Trainer) -> None:
@@ -124,6 +131,7 @@ class EarlyStopping(Callback):
 
     def on_fit_end(self, trainer: Trainer) -> None:
         """Give the model its best weights."""
+        self._waited = 0  # another training has its own patience
         if self._weights is not None:
             trainer.model.load_state_dict(self._weights)
 
@@ -138,8 +146,12 @@ class EarlyStopping(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
-        self.best, self.best_epoch = state_dict["best"], state_dict["best_epoch"]
-        self._waited, self._weights = state_dict["waited"], state_dict["weights"]
+        best = check_number("best", state_dict["best"], -math.inf)
+        best_epoch = check_size("best_epoch", state_dict["best_epoch"], 0)
+        waited = check_size("waited", state_dict["waited"], 0)
+        weights = state_dict["weights"]
+        self._weights = None if weights is None else dict(weights)
+        self.best, self.best_epoch, self._waited = best, best_epoch, waited
 
 
 class CallbackList:
@@ -155,6 +167,12 @@ class CallbackList:
         """Do something with every callback."""
         for callback in self._callbacks:
             action(callback)
+
+    def close(self) -> None:
+        """Close all, also if one of them fails."""
+        with contextlib.ExitStack() as stack:
+            for callback in reversed(self._callbacks):
+                stack.callback(callback.close)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the states of all, by position and class."""

@@ -95,6 +95,8 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 def _packed(value: Any, place: str, arrays: dict[str, Any]) -> Any:
     """Return what JSON holds of a state; its arrays go to `arrays`, under their places."""
+    if isinstance(value, np.generic):
+        value = value.item()
     if value is None or isinstance(value, (bool, int, str)):
         return value
     if isinstance(value, float):
@@ -102,12 +104,16 @@ def _packed(value: Any, place: str, arrays: dict[str, Any]) -> Any:
     if isinstance(value, np.ndarray):
         if value.dtype.kind not in "fiub":
             raise TypeError(f"{place}: expected an array of real numbers, got {value.dtype}")
+        while place in arrays:  # {"a": {"b": ...}, "a/b": ...}
+            place += "'"
         arrays[place] = np.ascontiguousarray(value).reshape(value.shape)
         return {"array": place}
     if isinstance(value, (list, tuple)):
         kind = "list" if isinstance(value, list) else "tuple"
         return {kind: [_packed(v, f"{place}/{i}", arrays) for i, v in enumerate(value)]}
     if isinstance(value, dict):
+        if not all(isinstance(key, str) for key in value):
+            raise TypeError(f"{place}: expected strings as keys, got {list(value)!r:.60}")
         return {"dict": {k: _packed(v, f"{place}/{k}", arrays) for k, v in value.items()}}
     raise TypeError(f"{place}: expected numbers, strings, arrays or containers, got {value!r}")
 

@@ -82,7 +82,10 @@ class Evaluator:
         if batch.targets is None:
             raise ValueError("data: expected batches with targets, got one without")
         options = {} if batch.mask is None else {"mask": batch.mask}
-        value, d_outputs = self.loss(outputs, batch.targets, **options)
+        result: Any = self.loss(outputs, batch.targets, **options)
+        if not isinstance(result, tuple) or len(result) != 2:
+            raise TypeError(f"loss: expected it to return (value, d_outputs), got {result!r:.60}")
+        value, d_outputs = result
         return value, d_outputs, number_of_targets(batch, self.loss)
 
     # --- measuring ---
@@ -103,12 +106,13 @@ class Evaluator:
             "loss", the mean over all that counts, and the metrics by name. With `ema`, of the
             average weights.
         """
+        loader = find_loader(data, self.model, batch_size=batch_size)
         total, count, sums = 0.0, 0, Sums()
         with self._averaged():
-            for batch, outputs in self._outputs(find_loader(data, batch_size=batch_size)):
+            for batch, outputs in self._outputs(loader):
                 value, _, counted = self.compute_loss(batch, outputs)
                 if counted:
-                    total, count = total + value * counted, count + counted
+                    total, count = total + float(value) * counted, count + counted
                 sums = added(sums, self._measure(batch, outputs))
         return self._results(total, count, sums)
 
@@ -128,7 +132,7 @@ class Evaluator:
             Outputs of each step are cut at their sequence's length: (length, ...). Of streams,
             one array (T, ...) for each.
         """
-        loader = find_loader(data, batch_size=batch_size)
+        loader = find_loader(data, self.model, batch_size=batch_size)
         found: list[list[NDArray[Any]]] = []
         indices: list[int] = []
         with self._averaged():
@@ -170,7 +174,7 @@ class Evaluator:
     def _results(self, loss: float, count: int, sums: Sums) -> dict[str, float]:
         found = {"loss": loss / count if count else math.nan}
         for index, metric in enumerate(self.metrics):
-            found[metric.name] = metric.result(sums[index]) if sums else math.nan
+            found[metric.name] = float(metric.result(sums[index])) if sums else math.nan
         return found
 
     def _measure(self, batch: Batch, outputs: Any) -> Sums:

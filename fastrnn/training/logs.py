@@ -9,8 +9,11 @@ import math
 import os
 import secrets
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ..base import check_size
 from ..serialization import write_atomically
@@ -43,6 +46,7 @@ class Log(Callback):
         self.folder = Path(folder)
         self.every = None if every is None else check_size("log_every", every)
         self._events: _Events | None = None
+        self._columns: list[str] = []
 
     def on_fit_start(self, trainer: Trainer) -> None:
         """Begin the files, or cut them back to where training goes on."""
@@ -51,7 +55,7 @@ class Log(Callback):
         if trainer.step == 0:
             kept = []
         write_atomically(self.folder / "log.jsonl", _joined(kept).encode())
-        write_atomically(self.folder / "log.csv", _table(list(trainer.history)).encode())
+        self._write_table(trainer.history)
         self._events = _event_writer(self.folder)
 
     def on_step(self, trainer: Trainer) -> None:
@@ -66,7 +70,10 @@ class Log(Callback):
         """Note an epoch."""
         record = trainer.history[-1]
         self._append("log.jsonl", _joined([record]))
-        self._append("log.csv", _table([record], heading=len(trainer.history) == 1))
+        if self._columns == _columns(trainer.history):
+            self._append("log.csv", _table([record], self._columns))
+        else:  # a number that none had before, as that of a validation
+            self._write_table(trainer.history)
         self._scalars("epoch", record, trainer.step)
 
     def close(self) -> None:
@@ -79,17 +86,23 @@ class Log(Callback):
         with open(self.folder / name, "a", encoding="utf-8", newline="") as file:
             file.write(text)
 
+    def _write_table(self, history: Sequence[Record]) -> None:
+        self._columns = _columns(history)
+        heading = _table([{name: name for name in self._columns}], self._columns)
+        rows = _table(history, self._columns)
+        write_atomically(self.folder / "log.csv", (heading + rows).encode())
+
     def _lines(self) -> list[dict[str, Any]]:
         """Return the whole lines of log.jsonl; the last one may be torn where a process died."""
         found = []
         try:
-            text = (self.folder / "log.jsonl").read_text(encoding="utf-8")
+            text = (self.folder / "log.jsonl").read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:
             return []
         for line in text.splitlines():
             try:
                 record = json.loads(line)
-            except ValueError:
+            except (RecursionError, ValueError):
                 break
             if not isinstance(record, dict) or not isinstance(record.get("step"), int):
                 break
@@ -113,17 +126,20 @@ def _joined(records: list[Record]) -> str:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _table(records: list[Record], heading: bool = True) -> str:
+def _columns(records: Sequence[Record]) -> list[str]:
+    """Return the names of all numbers, in the order in which they came up."""
+    return list(dict.fromkeys(name for record in records for name in record))
+
+
+def _table(records: Sequence[Record], columns: list[str]) -> str:
     """Return the records as lines of a CSV file."""
-    if not records:
-        return ""
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(records[0]), restval="", extrasaction="ignore")
-    if heading:
-        writer.writeheader()
+    writer = csv.DictWriter(text, columns, restval="")
     for record in records:
         writer.writerow({name: _plain(value) for name, value in record.items()})
     return text.getvalue()

@@ -21,7 +21,7 @@ def plot_history(history: History, names: Sequence[str] | None = None) -> Any:
     """Draw the numbers of a history over its epochs: see `History.plot`."""
     if not len(history):
         raise ValueError("history: expected at least one epoch, got none")
-    chosen = _default_names(history) if names is None else list(names)
+    chosen = [names] if isinstance(names, str) else list(names or _default_names(history))
     for name in chosen:
         if name not in history[-1]:
             raise ValueError(f"names: expected some of {', '.join(history[-1])}, got {name!r}")
@@ -42,18 +42,23 @@ def _default_names(history: History) -> list[str]:
 
 def _draw(axis: Any, history: History, name: str) -> None:
     """Draw one number, with what was validated or its largest beside it."""
-    epochs = history["epoch"]
-    mark = "o" if len(epochs) == 1 else None
+    epochs, own = history["epoch"], history[name]
     partners = {f"validation_{name}": "validation", f"{name}_max": "largest"}
     partner = next((each for each in partners if each in history[-1]), None)
-    own = "mean" if partner == f"{name}_max" else "training"
-    axis.plot(epochs, history[name], color=COLOURS[0], marker=mark, label=own)
+    label = "mean" if partner == f"{name}_max" else "training"
+    axis.plot(epochs, own, color=COLOURS[0], marker=_mark(own), label=label)
     if partner is not None:
-        style = {"color": COLOURS[1], "linestyle": "--", "marker": mark}
-        axis.plot(epochs, history[partner], label=partners[partner], **style)
+        other = history[partner]
+        style = {"color": COLOURS[1], "linestyle": "--", "marker": _mark(other)}
+        axis.plot(epochs, other, label=partners[partner], **style)
         axis.legend(frameon=False)
-    if name.startswith("gradient_norm") and min(history[name]) > 0:
+    if name.startswith("gradient_norm") and all(value and value > 0 for value in own):
         axis.set_yscale("log")
     axis.set_xlabel("epoch")
     axis.set_title(name.replace("_", " "), loc="left", fontsize="medium")
-    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+
+
+def _mark(values: list[Any]) -> str | None:
+    """Return a marker where a line would not be seen: of a single point."""
+    return "o" if sum(v is not None and math.isfinite(v) for v in values) < 2 else None

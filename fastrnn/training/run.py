@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..base import check_number, check_size
 from ..data import Batch, Loader
 from .callbacks import CallbackList
 
-__all__ = ["EpochState", "Run", "Status", "groups", "number_of_items"]
+__all__ = ["EpochState", "Run", "Status", "groups", "number_of_items", "numbers"]
 
 
 @dataclass
@@ -30,6 +32,20 @@ class EpochState:
     items: int = 0
     seconds: float = 0.0
     sums: list[NDArray[np.float64]] = field(default_factory=list)
+
+    @classmethod
+    def restored(cls, state: dict[str, Any]) -> EpochState:
+        """Return what a checkpoint kept; TypeError or ValueError for what it never holds."""
+        found = cls(**state)
+        for each in fields(cls):
+            value = getattr(found, each.name)
+            if isinstance(each.default, int):
+                check_size(each.name, value, 0)
+            elif isinstance(each.default, float):
+                check_number(each.name, value, -math.inf)
+        if not all(isinstance(sums, np.ndarray) for sums in found.sums):
+            raise TypeError(f"sums: expected arrays, got {found.sums!r}")
+        return found
 
 
 class Status(NamedTuple):
@@ -89,16 +105,27 @@ class Run:
         }
 
     def load_state_dict(self, state: dict[str, Any], epochs: int) -> None:
-        """Restore what `state_dict` returned; ValueError if it is that of other data."""
-        try:
-            data, first = state["data"], state["first_epoch"]
-            callbacks = state["callbacks"]
-        except KeyError as error:
-            raise ValueError(f"not a state of fit ({error!r})") from None
+        """Restore it from a trainer's state; ValueError if it is that of other data."""
+        data, first, callbacks = state["data"], state["first_epoch"], state["callbacks"]
         self.callbacks.load_state_dict(callbacks)  # first: one may know better what is wrong
         if data != self.loader.config():
             raise ValueError(f"expected the data {self.loader.config()}, got a training on {data}")
+        first = check_size("first_epoch", first, 0)
+        if first > state["epoch"]:
+            raise ValueError(f"first_epoch: expected at most {state['epoch']}, got {first}")
+        if state["now"]["batch"] > len(self.loader):
+            raise ValueError(
+                f"batch: expected at most {len(self.loader)}, got {state['now']['batch']}"
+            )
         self.first_epoch, self.last_epoch = first, first + epochs
+
+
+def numbers(name: str, values: dict[str, Any]) -> dict[str, float]:
+    """Return a dict of numbers; TypeError if there are others in it."""
+    for value in values.values():
+        if not isinstance(value, (int, float)):
+            raise TypeError(f"{name}: expected numbers, got {value!r}")
+    return dict(values)
 
 
 def groups(batches: Iterator[Batch], size: int) -> Iterator[list[Batch]]:

@@ -6,7 +6,7 @@ import contextlib
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -14,6 +14,7 @@ from .. import _core, nesting, optim
 from .. import metrics as metrics_module
 from ..base import Layer, check_flag, check_number, check_size
 from ..data import Batch, Loader
+from ..optimizers import named_parameters
 from .arguments import (
     AnySchedule,
     Loss,
@@ -28,7 +29,8 @@ from .checkpoints import Checkpoint, read_checkpoint
 from .diagnosis import first_nonfinite_layer, gradient_squares, nonfinite_weight
 from .evaluation import Evaluator, added
 from .history import History, Record
-from .run import EpochState, Run, Status, groups, number_of_items
+from .run import EpochState, Run, Status, groups, number_of_items, numbers
+from .untrained import Untrained
 
 __all__ = ["ADVICE", "Trainer"]
 
@@ -144,6 +146,7 @@ class Trainer(Evaluator):
         self.last: Record = {}
         self.stop = False
         self._now = EpochState()
+        self._untrained = Untrained()
         self._largest = (0.0, "")  # norm of a parameter's gradient, and its name
         self._run: Run | None = None
         # The arrays of the last window, until the next has its own: given back before, the heap
@@ -243,17 +246,21 @@ class Trainer(Evaluator):
         TypeError, ValueError
             If an argument does not fit, or the checkpoint is that of another training.
         """
-        loader = find_loader(data, shuffle=True, batch_size=batch_size, seed=seed)
-        held_out = None if validation is None else find_loader(validation)
+        loader = find_loader(data, self.model, shuffle=True, batch_size=batch_size, seed=seed)
+        held_out = None if validation is None else find_loader(validation, self.model)
         check_size("epochs", epochs, 0)
         limit = math.inf if time_limit is None else check_number("time_limit", time_limit, 0.0)
+        if not isinstance(callbacks, Sequence):
+            raise TypeError(f"callbacks: expected a list of Callback objects, got {callbacks!r}")
         monitor = monitor or ("loss" if held_out is None else "validation_loss")
         keeper = Checkpoint(checkpoint, checkpoint_every) if checkpoint is not None else None
         if keeper is None and (check_flag("resume", resume) or checkpoint_every is not None):
             raise ValueError("checkpoint: expected a folder with resume or checkpoint_every")
         own: list[Callback] = []
-        if patience is not None or restore_best:
-            best = patience is not None if restore_best is None else restore_best
+        best = patience is not None
+        if restore_best is not None:
+            best = check_flag("restore_best", restore_best)
+        if patience is not None or best:
             own.append(EarlyStopping(monitor, self._mode(monitor), patience, min_delta, best))
         own += _reports(progress, log if log is not None else checkpoint, log_every)
         # A checkpoint follows what the others did, and precedes the best weights' coming back.
@@ -265,19 +272,21 @@ class Trainer(Evaluator):
             if keeper is not None:
                 keeper.prepare()
                 if resume and keeper.path.exists():
-                    self._restore(keeper.path, epochs)
+                    self._restore(keeper.path, run, epochs)
                     run.resumed_at = self.epoch - run.first_epoch + self._within(run)
+            if self._average is not None:
+                self._average.start()
             watchers.each(lambda callback: callback.on_fit_start(self))
             while self.epoch < run.last_epoch and not self.stop:
                 self._train_epoch(run, keeper)
             if keeper is not None:
                 keeper.on_fit_end(self)
             if self._average is not None:
-                self._average.assign(self.model)
+                self._average.finish()
             watchers.each(lambda callback: callback.on_fit_end(self))
         finally:
-            watchers.each(lambda callback: callback.close())
             self._run, self._kept = None, []
+            watchers.close()
         return self.history
 
     def _train_epoch(self, run: Run, keeper: Checkpoint | None) -> None:
@@ -303,23 +312,23 @@ class Trainer(Evaluator):
     def _train_step(self, batches: list[Batch], loader: Loader) -> None:
         """Make one step of the optimiser from the batches, or skip it if it is not finite."""
         now, before = self._now, self._now.carried
-        self.optimizer.zero_grad()
+        self._untrained.keep(self.model)
+        self._zero_grad()
         problem, total, counts = "", 0.0, 0
         measured = []
         for batch in batches:
-            (outputs, state), pullback = self.vjp(batch, now.carried)
-            if loader.stateful:
-                self._kept[:1] = [(outputs, pullback)]
+            at = batch, now.carried
+            (outputs, state), pullback = self.vjp(*at)
             value, d_outputs, count = self.compute_loss(batch, outputs)
             if loader.stateful:
-                self._kept[1:] = [d_outputs]
+                self._kept = [outputs, pullback, d_outputs]
             if count and not math.isfinite(value):
                 problem = f"the loss is {value}"
                 break
             if count:  # a batch in which nothing counts has no mean
                 whole = self.accumulate == 1
                 pullback(d_outputs if whole else d_outputs * d_outputs.dtype.type(count))
-                total, counts = total + value * count, counts + count
+                total, counts = total + float(value) * count, counts + count
             measured.append((batch, outputs))
             now.carried = state if loader.stateful else None
         norm = math.nan if problem else self._clip(counts)
@@ -327,15 +336,20 @@ class Trainer(Evaluator):
             problem = f"the norm of the gradients is {norm}"
         self.step += 1
         if problem:
-            self._nonfinite(problem, batches, before)
+            now.carried = before
+            self._nonfinite(problem, at)
         else:
             self._update(norm)
             self._note(measured, total, counts, norm, loader)
         now.batch += len(batches)
 
+    def _zero_grad(self) -> None:
+        self.model.zero_grad()  # the optimiser may be over some of its parameters only
+        self.optimizer.zero_grad()
+
     def _clip(self, count: int) -> float:
         """Make the gradients those of a mean, clip them; return their norm before clipping."""
-        parameters = self.model.parameters()
+        parameters = named_parameters(self.model)  # tied ones once
         if self.accumulate > 1 and count:
             for parameter in parameters.values():
                 if parameter.grad is not None:
@@ -354,7 +368,7 @@ class Trainer(Evaluator):
     def _update(self, norm: float) -> None:
         self.optimizer.step()
         if self._average is not None:
-            self._average.update(self.model)
+            self._average.update()
         rate = self.optimizer.lr
         if self.schedule_per == "step" and isinstance(self.schedule, optim.Schedule):
             self.schedule.step()
@@ -377,20 +391,20 @@ class Trainer(Evaluator):
             now.items += number_of_items(batch, loader)
             now.sums = added(now.sums, self._measure(batch, outputs))
 
-    def _nonfinite(self, problem: str, batches: list[Batch], state: Any) -> None:
+    def _nonfinite(self, problem: str, at: tuple[Batch, Any]) -> None:
         """Skip a step, or raise FloatingPointError that says where it went wrong."""
-        self._now.carried = state
         self.last = {
             "loss": math.nan,
             "gradient_norm": math.nan,
             "learning_rate": self.optimizer.lr,
         }
+        self._untrained.put_back(self.model)
         if self.on_nonfinite == "skip":
             self._now.skipped += 1
             return
-        place = first_nonfinite_layer(self.model, batches[0], state)
+        place = first_nonfinite_layer(self.model, *at)
         norm, name = self._largest
-        self.optimizer.zero_grad()
+        self._zero_grad()
         raise FloatingPointError(
             f"step {self.step} (epoch {self.epoch + 1}, batch {self._now.batch + 1}): "
             f"{problem}; {place}; the largest norm of a gradient so far was {norm:.4g}"
@@ -442,7 +456,8 @@ class Trainer(Evaluator):
             raise RuntimeError("status: expected it to be asked while fit runs")
         epochs = run.last_epoch - run.first_epoch
         done = self.epoch - run.first_epoch + self._within(run)
-        part = max(done / epochs if epochs else 1.0, run.seconds / run.time_limit)
+        spent = run.seconds / run.time_limit if run.time_limit else 1.0
+        part = max(done / epochs if epochs else 1.0, spent)
         this_call = done - run.resumed_at  # what `seconds` are of
         left = run.seconds * (epochs - done) / this_call if this_call > 0 else 0.0
         return Status(
@@ -463,13 +478,11 @@ class Trainer(Evaluator):
     # --- the state ---
 
     def _averaged(self) -> contextlib.AbstractContextManager[None]:
-        return (
-            contextlib.nullcontext() if self._average is None else self._average.swapped(self.model)
-        )
+        return contextlib.nullcontext() if self._average is None else self._average.swapped()
 
     def weights(self) -> dict[str, Any]:
         """Return a copy of the weights that count: with `ema`, of their average."""
-        return self.model.state_dict() if self._average is None else self._average.state_dict()
+        return self.model.state_dict() if self._average is None else self._average.weights()
 
     def check_finite_weights(self) -> None:
         """Raise FloatingPointError that names a weight, if one is NaN or infinite."""
@@ -488,6 +501,9 @@ class Trainer(Evaluator):
         dict
             Nested dicts, lists and tuples of numbers, strings, None and arrays.
         """
+        return self._own_state() | ({} if self._run is None else self._run.state_dict())
+
+    def _own_state(self) -> dict[str, Any]:
         generators = self.model.generators()
         return {
             "model": self.model.state_dict(),
@@ -500,9 +516,8 @@ class Trainer(Evaluator):
             "now": {each.name: getattr(self._now, each.name) for each in fields(self._now)},
             "largest": list(self._largest),
             "last": self.last,
-            "history": self.history.records,
+            "history": list(self.history),
             "classes": self._classes(),
-            **({} if self._run is None else self._run.state_dict()),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -515,29 +530,42 @@ class Trainer(Evaluator):
         Raises
         ------
         ValueError
-            If it is that of another training.
+            If it is that of another training; nothing is changed then.
         """
-        state = state_dict
+        with self._all_or_nothing():
+            self._load(state_dict)
+
+    @contextlib.contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        """Put the trainer back as it was if it cannot be restored; ValueError says why."""
+        before = self._own_state()
         try:
-            if state["classes"] != self._classes():
-                raise ValueError(f"expected {self._classes()}, got {state['classes']}")
-            self.model.load_state_dict(state["model"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            if self.schedule is not None:
-                self.schedule.load_state_dict(state["schedule"])
-                self.optimizer.lr = state["optimizer"]["lr"]
-            if self._average is not None:
-                self._average.load_state_dict(state["average"])
-            for name, generator in self.model.generators().items():
-                generator.bit_generator.state = state["generators"][name]
-            self.step, self.epoch = state["step"], state["epoch"]
-            self._now = EpochState(**state["now"])
-            norm, name = state["largest"]
-            self._largest = (norm, name)
-            self.last = state["last"]
-            self.history.records[:] = state["history"]
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"not a state of this training ({error!r})") from error
+            yield
+        except BaseException as error:
+            self._load(before)
+            if isinstance(error, (ArithmeticError, AttributeError, LookupError, TypeError)):
+                raise ValueError(f"not a state of this training ({error!r})") from error
+            raise
+
+    def _load(self, state: dict[str, Any]) -> None:
+        if state["classes"] != self._classes():
+            raise ValueError(f"expected {self._classes()}, got {state['classes']}")
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.schedule is not None:
+            self.schedule.load_state_dict(state["schedule"])
+            self.optimizer.lr = state["optimizer"]["lr"]
+        if self._average is not None:
+            self._average.load_state_dict(state["average"])
+        for name, generator in self.model.generators().items():
+            generator.bit_generator.state = state["generators"][name]
+        self.step = check_size("step", state["step"], 0)
+        self.epoch = check_size("epoch", state["epoch"], 0)
+        self._now = EpochState.restored(state["now"])
+        norm, name = state["largest"]
+        self._largest = (check_number("largest", norm, 0.0), str(name))
+        self.last = numbers("last", state["last"])
+        self.history.records[:] = [dict(record) for record in state["history"]]
 
     def _classes(self) -> dict[str, Any]:
         schedule = None if self.schedule is None else type(self.schedule).__name__
@@ -549,13 +577,13 @@ class Trainer(Evaluator):
             "average": self._average is not None,
         }
 
-    def _restore(self, path: os.PathLike[str], epochs: int) -> None:
+    def _restore(self, path: os.PathLike[str], run: Run, epochs: int) -> None:
         """Go on from a checkpoint; ValueError names the file if it is that of another training."""
         state = read_checkpoint(path)
-        assert self._run is not None
         try:
-            self._run.load_state_dict(state, epochs)
-            self.load_state_dict(state)
+            with self._all_or_nothing():
+                self._load(state)
+                run.load_state_dict(state, epochs)
         except ValueError as error:
             raise ValueError(f"{os.fspath(path)}: {error}") from error
 

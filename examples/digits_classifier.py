@@ -1,0 +1,37 @@
+"""Digits by an estimator with scikit-learn's API: an image is read row by row.
+
+    python examples/digits_classifier.py    (needs scikit-learn, for its API and its bundled digits)
+
+An image of 8 x 8 pixels is a row of 64 numbers in scikit-learn's table; `n_steps=8` makes each a
+sequence of 8 steps, the image's rows. A quarter of the images is kept for the test.
+"""
+
+import time
+
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+
+from fastrnn.estimators import SequenceClassifier
+
+
+def main(max_epochs: int = 30) -> float:
+    """Train and return the share of the test images that is recognised."""
+    images, digits = load_digits(return_X_y=True)
+    train_images, test_images, train_digits, test_digits = train_test_split(
+        images, digits, stratify=digits, random_state=0
+    )
+    classifier = SequenceClassifier(
+        n_steps=8, bidirectional=True, dropout=0.3, max_epochs=max_epochs, random_state=0
+    )
+    start = time.perf_counter()
+    classifier.fit(train_images, train_digits)
+    seconds = time.perf_counter() - start
+    accuracy = classifier.score(test_images, test_digits)
+    print(f"{classifier.model_.num_parameters():,} weights, {classifier.n_iter_} epochs")
+    print(f"accuracy of {len(test_digits)} test images: {accuracy:.1%}")
+    print(f"training: {seconds:.1f} s")
+    return accuracy
+
+
+if __name__ == "__main__":
+    main()
