@@ -95,7 +95,7 @@ def short_name(app, env, node, contnode):
 
 
 def skip_others(app, what, name, item, skip, options):
-    """Leave out what scikit-learn documents, and the fields of a NamedTuple (its docstring does)."""
+    """Leave out scikit-learn's members, and fields of a NamedTuple, which its docstring lists."""
     is_field = (getattr(item, "__doc__", "") or "").startswith("Alias for field")
     is_foreign = (getattr(item, "__module__", "") or "").startswith("sklearn.")
     return True if is_field or is_foreign else None
