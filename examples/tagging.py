@@ -49,7 +49,7 @@ def plot(sentences, probabilities, classes) -> None:
         import matplotlib.pyplot as plt
     except ImportError:  # the picture is an extra
         return
-    figure = plt.figure(figsize=(9, 0.45 * len(sentences) + 0.6))
+    figure = plt.figure(figsize=(5.5, 0.35 * len(sentences) + 0.4))
     figure.suptitle("Names taken for a person (blue) and for a place (orange)")
     colors = {"PERSON": "tab:blue", "PLACE": "tab:orange"}
     for row, (sentence, shares) in enumerate(zip(sentences, probabilities, strict=True)):
@@ -61,7 +61,7 @@ def plot(sentences, probabilities, classes) -> None:
             word = "NAME" if token == NAME else WORDS[token - 1]
             options = {"family": "monospace", "fontsize": 9, "bbox": box if tag in colors else None}
             figure.text(place, 0.8 - 0.8 * row / len(sentences), word, **options)
-            place += 0.0088 * (len(word) + 1)
+            place += 0.0144 * (len(word) + 1)
     plt.show()
 
 
