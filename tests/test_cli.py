@@ -19,7 +19,7 @@ from fastrnn import Trainer, cli, text
 
 TEXT = "the cat sat on the mat; the dog sat on the log.\n" * 40
 TINY = ("--hidden", "6", "--layers", "1", "--seq-len", "8", "--batch", "4", "--threads", "1")
-COMMANDS = ("train", "sample", "eval", "inspect", "export", "info", "bench")
+COMMANDS = ("train", "sample", "eval", "inspect", "export", "forecast", "info", "bench")
 COMMAND = (sys.executable, "-c", "import sys; from fastrnn.cli import main; sys.exit(main())")
 
 pytestmark = pytest.mark.usefixtures("set_num_threads")  # --threads is undone after each test
@@ -356,6 +356,13 @@ def test_help_fits_a_terminal(command, capsys, monkeypatch):
     out = capsys.readouterr().out
     assert out.startswith("usage: fastrnn")
     assert max(map(len, out.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("module", ["fastrnn", "fastrnn.cli"])
+def test_it_runs_as_a_module(module):
+    command = [sys.executable, "-m", module, "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == f"fastrnn {fastrnn.__version__}\n"
 
 
 def test_version(capsys):

@@ -26,6 +26,7 @@ examples:
   fastrnn eval book other.txt              its loss on another text
   fastrnn inspect book book.txt            which cells follow quotes or lines
   fastrnn export book --out book.onnx      for other programs
+  fastrnn forecast sales.csv --column sold  the next values of a series
   fastrnn info book                        how it was made
   fastrnn bench --quick                    its speed beside other libraries
 
@@ -69,13 +70,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> Parser:
     from .about import add_bench, add_info
     from .export import add_export
+    from .forecast import add_forecast
     from .text import add_eval, add_inspect, add_sample
     from .train import add_train
 
     parser = Parser(
         prog="fastrnn",
         usage="fastrnn COMMAND ...",
-        description="Fast recurrent networks on the CPU: train a character model, let it write.",
+        description="Fast recurrent networks on the CPU: models of texts, forecasts of series.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -83,6 +85,7 @@ def _parser() -> Parser:
     commands = parser.add_subparsers(
         dest="command", metavar="COMMAND", required=True, title="commands", prog="fastrnn"
     )
-    for add in (add_train, add_sample, add_eval, add_inspect, add_export, add_info, add_bench):
+    of_texts = (add_train, add_sample, add_eval, add_inspect, add_export)
+    for add in (*of_texts, add_forecast, add_info, add_bench):
         add(commands)
     return parser

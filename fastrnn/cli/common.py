@@ -30,6 +30,7 @@ __all__ = [
 ]
 
 MODEL_FILE = "model.safetensors"
+PACKAGES = {"sklearn": "scikit-learn"}  # those that are not named as their modules
 
 
 class CommandError(Exception):
@@ -44,7 +45,8 @@ def require(*modules: str, extra: str = "train") -> None:
     """Raise CommandError, with what to install, if a module is missing."""
     missing = [module for module in modules if importlib.util.find_spec(module) is None]
     if missing:
-        raise CommandError(f"needs {' and '.join(missing)}: pip install 'fastrnn[{extra}]'")
+        names = " and ".join(PACKAGES.get(module, module) for module in missing)
+        raise CommandError(f"needs {names}: pip install 'fastrnn[{extra}]'")
 
 
 def config() -> dict[str, Any]:

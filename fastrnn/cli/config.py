@@ -22,7 +22,7 @@ CONFIG_FILE = "config.toml"
 MOST_BYTES = 1_000_000
 # Of one run: they are no keys, and those that may be one are not kept.
 RUN_ONLY = ("help", "config", "print-config", "json", "resume")
-NOT_KEPT = ("out", "time-limit")
+NOT_KEPT = ("out", "plot", "time-limit")
 
 
 def add_config(parser: argparse._ActionsContainer, table: str) -> None:

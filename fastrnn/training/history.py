@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, overload
 
-__all__ = ["History", "metric_names"]
+__all__ = ["FIXED", "History", "metric_names"]
 
 Record = dict[str, Any]
 
