@@ -1,5 +1,5 @@
-"""One label for each step: people and places
-==========================================
+"""A label for each step: persons and places
+=========================================
 
 ::
 
@@ -43,7 +43,29 @@ def make(count: int, seed: int) -> tuple[list[np.ndarray], list[list[str]]]:
     return sentences, tags
 
 
-def main(count: int = 600, max_epochs: int = 15) -> float:
+def plot(sentences, probabilities, classes) -> None:
+    """Draw sentences; each name on the colour of what it is taken for, the surer the stronger."""
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError:  # the picture is an extra
+        return
+    figure = plt.figure(figsize=(5.5, 0.35 * len(sentences) + 0.4))
+    figure.suptitle("Names taken for a person (blue) and for a place (orange)")
+    colors = {"PERSON": "tab:blue", "PLACE": "tab:orange"}
+    for row, (sentence, shares) in enumerate(zip(sentences, probabilities, strict=True)):
+        place = 0.01
+        for token, share in zip(sentence, shares, strict=True):
+            tag = classes[share.argmax()]
+            box = {"facecolor": colors.get(tag, "white"), "alpha": 0.6 * share.max()}
+            box |= {"edgecolor": "none", "boxstyle": "square,pad=0.15"}
+            word = "NAME" if token == NAME else WORDS[token - 1]
+            options = {"family": "monospace", "fontsize": 9, "bbox": box if tag in colors else None}
+            figure.text(place, 0.8 - 0.8 * row / len(sentences), word, **options)
+            place += 0.0144 * (len(word) + 1)
+    plt.show()
+
+
+def main(count: int = 600, max_epochs: int = 15, draw: bool = False) -> float:
     """Train and return the share of the words of new sentences that get the right tag."""
     sentences, tags = make(count, seed=0)
     tagger = SequenceTagger(
@@ -57,8 +79,11 @@ def main(count: int = 600, max_epochs: int = 15) -> float:
         tagged = [w if tag == "-" else f"{w}/{tag}" for w, tag in zip(words, found, strict=True)]
         print(" ".join(tagged))
     print(f"right tags of the words of {len(test_sentences)} sentences: {right:.1%}")
+    if draw:
+        shown = test_sentences[:8]
+        plot(shown, tagger.predict_proba(shown), tagger.classes_)
     return right
 
 
 if __name__ == "__main__":
-    main()
+    main(draw=True)
