@@ -41,6 +41,7 @@ html_static_path = ["_static"]
 html_css_files = ["custom.css"]
 html_copy_source = False
 html_show_sphinx = False
+html_show_copyright = False
 
 
 sphinx_gallery_conf = {
@@ -51,6 +52,7 @@ sphinx_gallery_conf = {
     "reset_modules": ("matplotlib", "gallery_settings.picture_style"),
     "image_scrapers": ("matplotlib", "gallery_settings.written_pictures"),
     "capture_repr": (),
+    "default_thumb_file": str(Path(__file__).parent / "_static" / "text.png"),
     "download_all_examples": False,
     "show_memory": False,
     "show_signature": False,
@@ -92,14 +94,16 @@ def short_name(app, env, node, contnode):
     )
 
 
-def skip_fields(app, what, name, item, skip, options):
-    """Leave out the fields of a NamedTuple, which its docstring lists."""
-    return True if (getattr(item, "__doc__", "") or "").startswith("Alias for field") else None
+def skip_others(app, what, name, item, skip, options):
+    """Leave out scikit-learn's members, and fields of a NamedTuple, which its docstring lists."""
+    is_field = (getattr(item, "__doc__", "") or "").startswith("Alias for field")
+    is_foreign = (getattr(item, "__module__", "") or "").startswith("sklearn.")
+    return True if is_field or is_foreign else None
 
 
 def setup(app):
     """Register the functions above."""
-    app.connect("autodoc-skip-member", skip_fields)
+    app.connect("autodoc-skip-member", skip_others)
     app.connect("source-read", link_to_pages)
     app.connect("include-read", link_in_included)
     app.connect("missing-reference", short_name)

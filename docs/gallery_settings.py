@@ -13,9 +13,10 @@ STYLE = {
 }
 # The examples run as they are, but files go to the build folder, and what is long is shortened.
 ARGUMENTS = {
-    "demo": ["--seconds", "10", "--out", str(OUT / "demo")],
+    "demo": ["--seconds", "20", "--out", str(OUT / "demo")],
     "gradient_flow": ["--out", str(OUT / "gradient_flow.png")],
     "interpretable_cells": ["--out", str(OUT / "cells.html")],
+    "sunspots": ["--out", str(OUT / "sunspots.png")],
     "train_classifier": ["--out", str(OUT / "training.png")],
     "twice_as_long": ["--steps", "250"],
 }

@@ -1,4 +1,7 @@
-"""Sunspots of the next eleven years, with intervals, against the last cycle come again.
+"""Sunspots: six cycles forecast, with intervals
+=============================================
+
+::
 
     python examples/sunspots.py    (needs scikit-learn, and statsmodels for its bundled data)
 
@@ -85,6 +88,6 @@ def main(
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--out", default="sunspots.png", help="file of the figure")
     main(path=parser.parse_args().out)

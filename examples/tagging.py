@@ -1,9 +1,12 @@
-"""One label for each step: which words of a sentence name a person, and which a place.
+"""A label for each step: persons and places
+=========================================
+
+::
 
     python examples/tagging.py    (needs scikit-learn, for its API)
 
-The sentences are made here. Names are never the same in training and test, and each may be a
-person's or a place's: what a name is follows from the words on both sides of it.
+The sentences are made here. All names are one token, that of unknown words: whether one is a
+person's or a place's follows from the words on both sides of it.
 """
 
 import numpy as np
@@ -25,7 +28,7 @@ TEMPLATES = [
 ]
 WORDS = sorted({word for template in TEMPLATES for word in template.split()} - {"PERSON", "PLACE"})
 IDS = {word: number for number, word in enumerate(WORDS, 1)}
-NAME = 0  # the token of any word that is not known: of all names
+NAME = 0  # the token of words that are not known
 
 
 def make(count: int, seed: int) -> tuple[list[np.ndarray], list[list[str]]]:
@@ -40,7 +43,29 @@ def make(count: int, seed: int) -> tuple[list[np.ndarray], list[list[str]]]:
     return sentences, tags
 
 
-def main(count: int = 600, max_epochs: int = 15) -> float:
+def plot(sentences, probabilities, classes) -> None:
+    """Draw sentences; each name on the colour of what it is taken for, the surer the stronger."""
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError:  # the picture is an extra
+        return
+    figure = plt.figure(figsize=(5.5, 0.35 * len(sentences) + 0.4))
+    figure.suptitle("Names taken for a person (blue) and for a place (orange)")
+    colors = {"PERSON": "tab:blue", "PLACE": "tab:orange"}
+    for row, (sentence, shares) in enumerate(zip(sentences, probabilities, strict=True)):
+        place = 0.01
+        for token, share in zip(sentence, shares, strict=True):
+            tag = classes[share.argmax()]
+            box = {"facecolor": colors.get(tag, "white"), "alpha": 0.6 * share.max()}
+            box |= {"edgecolor": "none", "boxstyle": "square,pad=0.15"}
+            word = "NAME" if token == NAME else WORDS[token - 1]
+            options = {"family": "monospace", "fontsize": 9, "bbox": box if tag in colors else None}
+            figure.text(place, 0.8 - 0.8 * row / len(sentences), word, **options)
+            place += 0.0144 * (len(word) + 1)
+    plt.show()
+
+
+def main(count: int = 600, max_epochs: int = 15, draw: bool = False) -> float:
     """Train and return the share of the words of new sentences that get the right tag."""
     sentences, tags = make(count, seed=0)
     tagger = SequenceTagger(
@@ -54,8 +79,11 @@ def main(count: int = 600, max_epochs: int = 15) -> float:
         tagged = [w if tag == "-" else f"{w}/{tag}" for w, tag in zip(words, found, strict=True)]
         print(" ".join(tagged))
     print(f"right tags of the words of {len(test_sentences)} sentences: {right:.1%}")
+    if draw:
+        shown = test_sentences[:8]
+        plot(shown, tagger.predict_proba(shown), tagger.classes_)
     return right
 
 
 if __name__ == "__main__":
-    main()
+    main(draw=True)

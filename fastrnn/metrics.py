@@ -230,7 +230,7 @@ class _Error(Metric):
 
 
 class MeanAbsoluteError(_Error):
-    """Mean of |prediction - value|, in the units of the values."""
+    """Mean absolute difference of prediction and value, in the units of the values."""
 
     name = "mae"
 

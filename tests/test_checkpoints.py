@@ -222,6 +222,8 @@ def test_a_checkpoint_cut_anywhere_is_a_clear_error(tmp_path):
         "[1, 2]",
         '{"dict": {"a": [1]}}',
         '{"dict": {"a": {"array": "nowhere"}}}',
+        '{"dict": {"a": {"array": ["a"]}}}',
+        '{"dict": {"a": {"array": "a"}, "b": {"array": "a"}}}',
         '{"dict": {"a": {"float": 3}}}',
         '{"dict": {"a": {"float": "__import__"}}}',
         '{"dict": {"a": {"eval": "1"}}}',

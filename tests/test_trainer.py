@@ -204,6 +204,40 @@ def test_inputs_and_targets_alone_are_taken():
     np.testing.assert_array_equal(outputs[2], model(x[2][:, np.newaxis])[0][0])
 
 
+def test_arrays_beside_one_another_of_any_floats():
+    rng = np.random.default_rng(4)
+    x, targets = rng.standard_normal((9, 4, 3)), rng.integers(0, 2, 9)
+    models = [
+        fastrnn.Sequential(
+            fastrnn.GRU(3, 4, seed=0), fastrnn.LastStep(), fastrnn.Linear(4, 2, seed=0)
+        )
+        for _ in range(2)
+    ]
+    one, two = (Trainer(model) for model in models)
+    fit(one, (x.astype(np.float32), targets), epochs=2)
+    two.fit(x, targets, epochs=2, progress=False)
+    assert weights_equal(models[0].state_dict(), models[1].state_dict())
+    assert one.evaluate((x, targets)) == two.evaluate(x.tolist(), targets)
+    with pytest.raises(TypeError, match="targets: expected None beside a tuple of both"):
+        two.fit((x, targets), targets)
+
+
+def test_validation_has_the_batch_size_of_the_training():
+    sizes = []
+
+    class Look(Trainer):
+        def forward(self, batch, state=None):
+            sizes.append(batch.inputs.shape[1])
+            return super().forward(batch, state)
+
+    x, targets = np.zeros((9, 4, 3)), np.zeros(9, int)
+    model = fastrnn.Sequential(
+        fastrnn.GRU(3, 4, seed=0), fastrnn.LastStep(), fastrnn.Linear(4, 2, seed=0)
+    )
+    Look(model).fit(x, targets, validation=(x, targets), batch_size=4, progress=False)
+    assert sizes == [4, 4, 1]
+
+
 # --- schedules, averages, early stopping ----------------------------------------------------------
 
 
@@ -291,6 +325,19 @@ def test_early_stopping_by_a_metric_looks_for_the_larger():
     assert trainer._mode("loss") == "min"
 
 
+def test_a_patience_of_zero_ends_at_the_first_epoch_without_improvement():
+    script = Scripted([3.0, 2.0, 2.5])
+    history = fit(
+        Trainer(make_model()),
+        make_streams(),
+        epochs=3,
+        callbacks=[script],
+        monitor="score",
+        patience=0,
+    )
+    assert len(history) == 3
+
+
 def test_min_delta():
     script = Scripted([3.0, 2.9, 2.8, 2.0])
     trainer = Trainer(make_model())
@@ -302,7 +349,7 @@ def test_min_delta():
 
 def test_what_is_not_in_the_records_cannot_be_monitored():
     trainer = Trainer(make_model())
-    with pytest.raises(ValueError, match=r"monitor: expected one of epoch, .*'validation_loss'"):
+    with pytest.raises(ValueError, match=r"monitor: expected one of loss, .*'validation_loss'"):
         fit(trainer, make_streams(), patience=1, monitor="validation_loss")
 
 

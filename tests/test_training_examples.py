@@ -1,4 +1,4 @@
-"""The examples of Trainer and of a forecast, made short: they learn."""
+"""The example of Trainer, made short: it learns."""
 
 import runpy
 from pathlib import Path
@@ -17,12 +17,3 @@ def test_train_classifier(tmp_path, capsys, set_num_threads):
     assert 0.7 < accuracy <= 1.0  # of ten digits, by chance 0.1
     assert (tmp_path / "training.png").stat().st_size > 1000
     assert f"accuracy {accuracy:.1%}" in capsys.readouterr().out
-
-
-def test_forecast(capsys, set_num_threads):
-    pytest.importorskip("sklearn")
-    pytest.importorskip("statsmodels.datasets", reason="its sunspots")
-    set_num_threads(1)
-    error, naive = runpy.run_path(str(EXAMPLES / "forecast.py"))["main"](epochs=20)
-    assert 10 < error < naive < 40
-    assert "inside the 80 % intervals" in capsys.readouterr().out

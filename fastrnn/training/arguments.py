@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from .. import losses, optim
 from ..base import Layer
 from ..data import Loader, as_loader
@@ -80,13 +82,16 @@ def find_loader(data: Any, model: Layer, shuffle: bool = False, **options: int |
     """Return the loader that the argument `data` makes, or is; options that are None have defaults.
 
     Batch or time comes first as in the model's layers. Options beside a loader, which has its own,
-    are a TypeError, and another layout than the model's is a ValueError.
+    are a TypeError, and another layout than the model's is a ValueError. Of arrays, numbers that
+    are no integers get the model's dtype.
     """
     given = {name: value for name, value in options.items() if value is not None}
     layouts = _layouts(model)
     if not isinstance(data, Loader):
         pair = (data, None) if isinstance(data, list) else data
-        return as_loader(pair, shuffle=shuffle, batch_first=True in layouts, **given)
+        dtype = _dtype(model) if _holds_floats(pair) else None
+        layout = {"batch_first": True in layouts, "dtype": dtype}
+        return as_loader(pair, shuffle=shuffle, **layout, **given)
     loader = as_loader(data, **given)
     if layouts == {not loader.batch_first}:
         raise ValueError(
@@ -94,6 +99,27 @@ def find_loader(data: Any, model: Layer, shuffle: bool = False, **options: int |
             f"as the model's layers have it, got {loader.batch_first}"
         )
     return loader
+
+
+def paired(data: Any, targets: Any) -> Any:
+    """Return (inputs, targets) where the targets are given beside the inputs, else the data."""
+    if targets is None:
+        return data
+    if isinstance(data, (Loader, tuple)):
+        raise TypeError(f"targets: expected None beside a {type(data).__name__} of both")
+    return data, targets
+
+
+def _holds_floats(data: Any) -> bool:
+    """Return whether the inputs are floating-point numbers."""
+    inputs = data[0] if isinstance(data, tuple) and data else data
+    first = inputs[0] if isinstance(inputs, (list, tuple)) and inputs else inputs
+    dtype = getattr(first, "dtype", None)
+    return bool((np.asarray(first).dtype if dtype is None else dtype).kind == "f")
+
+
+def _dtype(model: Layer) -> np.dtype[Any] | None:
+    return next((parameter.dtype for parameter in model.parameters().values()), None)
 
 
 def _layouts(model: Layer) -> set[bool]:

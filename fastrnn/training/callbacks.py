@@ -89,7 +89,7 @@ class EarlyStopping(Callback):
             raise ValueError(f"mode: expected 'min' or 'max', got {mode!r}")
         self.monitor = monitor
         self.mode = mode
-        self.patience = None if patience is None else check_size("patience", patience)
+        self.patience = None if patience is None else check_size("patience", patience, 0)
         self.min_delta = check_number("min_delta", min_delta, 0.0)
         self.restore_best = restore_best
         self.best = math.inf if mode == "min" else -math.inf
@@ -127,7 +127,7 @@ class EarlyStopping(Callback):
         trainer.stop |= self._is_over()
 
     def _is_over(self) -> bool:
-        return self.patience is not None and self._waited >= self.patience
+        return self.patience is not None and self._waited >= max(self.patience, 1)
 
     def on_fit_end(self, trainer: Trainer) -> None:
         """Give the model its best weights."""

@@ -85,7 +85,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
             description = json.loads((file.metadata() or {}).get(ENTRY, "null"))
             if not isinstance(description, dict) or description.get("format") != FORMAT:
                 raise ValueError(f"expected a checkpoint of format {FORMAT}")
-            state = _unpacked(description.get("state"), file, 0)
+            state = _unpacked(description.get("state"), file, set(file.keys()), 0)
         except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as error:
             raise ValueError(f"{os.fspath(path)}: no checkpoint ({error})") from error
     if not isinstance(state, dict):
@@ -118,8 +118,11 @@ def _packed(value: Any, place: str, arrays: dict[str, Any]) -> Any:
     raise TypeError(f"{place}: expected numbers, strings, arrays or containers, got {value!r}")
 
 
-def _unpacked(value: Any, file: Any, depth: int) -> Any:
-    """Return the state that `_packed` packed; ValueError for what it does not write."""
+def _unpacked(value: Any, file: Any, left: set[str], depth: int) -> Any:
+    """Return the state that `_packed` packed; ValueError for what it does not write.
+
+    Each array is taken once, so that the memory is bounded by the size of the file.
+    """
     if depth > MAX_DEPTH:
         raise ValueError("the state is nested too deeply")
     if not isinstance(value, dict):
@@ -128,15 +131,16 @@ def _unpacked(value: Any, file: Any, depth: int) -> Any:
         return value
     ((kind, content),) = value.items()
     if kind == "array":
-        if content not in file.keys():  # noqa: SIM118 (a file is no mapping)
-            raise ValueError(f"the array {content!r} is missing")
+        if content not in left:
+            raise ValueError(f"the array {content!r} is missing or used twice")
+        left.remove(content)
         return file.get_tensor(content)
     if kind == "float":
         return float(_text(content))
     if kind == "dict" and isinstance(content, dict):
-        return {key: _unpacked(v, file, depth + 1) for key, v in content.items()}
+        return {key: _unpacked(v, file, left, depth + 1) for key, v in content.items()}
     if kind in ("list", "tuple") and isinstance(content, list):
-        parts = [_unpacked(v, file, depth + 1) for v in content]
+        parts = [_unpacked(v, file, left, depth + 1) for v in content]
         return parts if kind == "list" else tuple(parts)
     raise ValueError(f"the state holds an unknown {kind!r}")
 

@@ -14,7 +14,7 @@ from .. import losses, nesting
 from .. import metrics as metrics_module
 from ..base import Layer
 from ..data import Batch, Loader
-from .arguments import Loss, find_loader, find_loss
+from .arguments import Loss, find_loader, find_loss, paired
 
 __all__ = ["Evaluator", "Sums", "added"]
 
@@ -90,13 +90,17 @@ class Evaluator:
 
     # --- measuring ---
 
-    def evaluate(self, data: Any, batch_size: int | None = None) -> dict[str, float]:
+    def evaluate(
+        self, data: Any, targets: Any = None, *, batch_size: int | None = None
+    ) -> dict[str, float]:
         """Return the loss and the metrics over data, in inference.
 
         Parameters
         ----------
         data : Loader or (inputs, targets)
             As `fit` takes it; not shuffled.
+        targets : optional
+            Where `data` are the inputs alone.
         batch_size : int, optional
             Of (inputs, targets); 32 by default. The result does not depend on it, but for rounding.
 
@@ -106,7 +110,7 @@ class Evaluator:
             "loss", the mean over all that counts, and the metrics by name. With `ema`, of the
             average weights.
         """
-        loader = find_loader(data, self.model, batch_size=batch_size)
+        loader = find_loader(paired(data, targets), self.model, batch_size=batch_size)
         total, count, sums = 0.0, 0, Sums()
         with self._averaged():
             for batch, outputs in self._outputs(loader):

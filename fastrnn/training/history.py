@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, overload
 
-__all__ = ["History", "metric_names"]
+__all__ = ["FIXED", "History", "metric_names"]
 
 Record = dict[str, Any]
 
@@ -14,7 +14,7 @@ class History(Sequence[Record]):
     """The records of the epochs, in their order.
 
     A record is a dict: "epoch" (from 1), "step" (of the optimiser, from 1), "loss" (mean over what
-    counted), the metrics, the same with "validation_" before them, "learning_rate" of the last
+    counted), the metrics, the same with ``validation_`` before them, "learning_rate" of the last
     step, "gradient_norm" (mean over the steps, before clipping) and "gradient_norm_max", "skipped"
     (steps left out as they were not finite), "seconds" and "items_per_second" (sequences; time
     steps of streams) of the training part alone.

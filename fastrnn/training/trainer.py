@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from .. import _core, nesting, optim
@@ -20,16 +18,15 @@ from .arguments import (
     Loss,
     choice,
     find_loader,
-    find_optimizer,
-    find_schedule,
+    paired,
 )
-from .averaging import Average
 from .callbacks import Callback, CallbackList, EarlyStopping
 from .checkpoints import Checkpoint, read_checkpoint
-from .diagnosis import first_nonfinite_layer, gradient_squares, nonfinite_weight
-from .evaluation import Evaluator, added
-from .history import History, Record
-from .run import EpochState, Run, Status, groups, number_of_items, numbers
+from .diagnosis import first_nonfinite_layer, gradient_squares
+from .evaluation import added
+from .history import FIXED, History, Record
+from .resumable import Resumable
+from .run import EpochState, Run, Status, groups, number_of_items
 from .untrained import Untrained
 
 __all__ = ["ADVICE", "Trainer"]
@@ -40,7 +37,7 @@ ADVICE = (  # the end of what is said of a number that is not finite
 )
 
 
-class Trainer(Evaluator):
+class Trainer(Resumable):
     """Trains a model on batches: the loop, and all that belongs around it.
 
     Each step: forward pass, loss, backpropagation, clipping, and the optimiser's step. Models,
@@ -127,9 +124,7 @@ class Trainer(Evaluator):
         ema: float | None = None,
         on_nonfinite: str = "raise",
     ) -> None:
-        super().__init__(model, loss, metrics)
-        self.optimizer = find_optimizer(optimizer, model)
-        self.schedule = find_schedule(schedule, self.optimizer)
+        super().__init__(model, loss, metrics, optimizer, schedule, accumulate, ema)
         self.schedule_per = choice("schedule_per", schedule_per, ("epoch", "step"))
         if schedule_per == "step" and isinstance(self.schedule, optim.ReduceLROnPlateau):
             raise ValueError("schedule_per: expected 'epoch' for ReduceLROnPlateau, got 'step'")
@@ -137,18 +132,9 @@ class Trainer(Evaluator):
         self.clip_value = (
             None if clip_value is None else check_number("clip_value", clip_value, 0.0)
         )
-        self.accumulate = check_size("accumulate", accumulate)
         self.on_nonfinite = choice("on_nonfinite", on_nonfinite, ("raise", "skip"))
-        self._average = None if ema is None else Average(model, ema)
-        self.step = 0
-        self.epoch = 0
-        self.history = History()
-        self.last: Record = {}
         self.stop = False
-        self._now = EpochState()
         self._untrained = Untrained()
-        self._largest = (0.0, "")  # norm of a parameter's gradient, and its name
-        self._run: Run | None = None
         # The arrays of the last window, until the next has its own: given back before, the heap
         # would shrink and grow in each step, at the cost of page faults (up to a fifth of a step).
         self._kept: list[Any] = []
@@ -168,6 +154,7 @@ class Trainer(Evaluator):
     def fit(
         self,
         data: Any,
+        targets: Any = None,
         *,
         validation: Any = None,
         epochs: int = 1,
@@ -190,9 +177,12 @@ class Trainer(Evaluator):
 
         Parameters
         ----------
-        data : Loader or (inputs, targets)
+        data : Loader, inputs or (inputs, targets)
             Of `fastrnn.data`. Of inputs and targets, arrays (N, ...) or lists of N sequences, it
-            makes a `SequenceLoader`, shuffled anew in each epoch.
+            makes a `SequenceLoader`, shuffled anew in each epoch; numbers are converted to the
+            dtype of the model. Batches of a loader are taken as they are.
+        targets : optional
+            Where `data` are the inputs alone.
         validation : Loader or (inputs, targets), optional
             Measured after each epoch.
         epochs : int, default 1
@@ -246,8 +236,12 @@ class Trainer(Evaluator):
         TypeError, ValueError
             If an argument does not fit, or the checkpoint is that of another training.
         """
+        data = paired(data, targets)
         loader = find_loader(data, self.model, shuffle=True, batch_size=batch_size, seed=seed)
-        held_out = None if validation is None else find_loader(validation, self.model)
+        held_out = None
+        if validation is not None:
+            size = None if isinstance(validation, Loader) else batch_size
+            held_out = find_loader(validation, self.model, batch_size=size)
         check_size("epochs", epochs, 0)
         limit = math.inf if time_limit is None else check_number("time_limit", time_limit, 0.0)
         if not isinstance(callbacks, Sequence):
@@ -261,6 +255,7 @@ class Trainer(Evaluator):
         if restore_best is not None:
             best = check_flag("restore_best", restore_best)
         if patience is not None or best:
+            self._check_monitor(monitor, held_out is not None, callbacks)
             own.append(EarlyStopping(monitor, self._mode(monitor), patience, min_delta, best))
         own += _reports(progress, log if log is not None else checkpoint, log_every)
         # A checkpoint follows what the others did, and precedes the best weights' coming back.
@@ -438,6 +433,13 @@ class Trainer(Evaluator):
         elif self.schedule is not None and self.schedule_per == "epoch":
             self.schedule.step()
 
+    def _check_monitor(self, monitor: str, validated: bool, callbacks: Sequence[Callback]) -> None:
+        """Raise ValueError for a number that no record will hold, unless a callback may add it."""
+        own = ["loss", *(metric.name for metric in self.metrics)]
+        known = own + [f"validation_{name}" for name in own] * validated
+        if not callbacks and monitor not in (*known, *FIXED):
+            raise ValueError(f"monitor: expected one of {', '.join(known)}, got {monitor!r}")
+
     def _mode(self, monitor: str) -> str:
         """Return whether a smaller or a larger number of a record is better."""
         name = monitor.removeprefix("validation_")
@@ -474,108 +476,6 @@ class Trainer(Evaluator):
     def _within(self, run: Run) -> float:
         """Return the share of the epoch that is done."""
         return self._now.batch / max(len(run.loader), 1)
-
-    # --- the state ---
-
-    def _averaged(self) -> contextlib.AbstractContextManager[None]:
-        return contextlib.nullcontext() if self._average is None else self._average.swapped()
-
-    def weights(self) -> dict[str, Any]:
-        """Return a copy of the weights that count: with `ema`, of their average."""
-        return self.model.state_dict() if self._average is None else self._average.weights()
-
-    def check_finite_weights(self) -> None:
-        """Raise FloatingPointError that names a weight, if one is NaN or infinite."""
-        name = nonfinite_weight(self.model)
-        if name is not None:
-            raise FloatingPointError(
-                f"step {self.step} (epoch {self.epoch + 1}): {name} holds numbers that are not "
-                "finite; a checkpoint of them is not written"
-            )
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the whole state of the training, as a checkpoint keeps it.
-
-        Returns
-        -------
-        dict
-            Nested dicts, lists and tuples of numbers, strings, None and arrays.
-        """
-        return self._own_state() | ({} if self._run is None else self._run.state_dict())
-
-    def _own_state(self) -> dict[str, Any]:
-        generators = self.model.generators()
-        return {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": None if self.schedule is None else dict(self.schedule.state_dict()),
-            "average": None if self._average is None else self._average.state_dict(),
-            "generators": {name: each.bit_generator.state for name, each in generators.items()},
-            "step": self.step,
-            "epoch": self.epoch,
-            "now": {each.name: getattr(self._now, each.name) for each in fields(self._now)},
-            "largest": list(self._largest),
-            "last": self.last,
-            "history": list(self.history),
-            "classes": self._classes(),
-        }
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned, of a trainer that was made in the same way.
-
-        Parameters
-        ----------
-        state_dict : dict
-
-        Raises
-        ------
-        ValueError
-            If it is that of another training; nothing is changed then.
-        """
-        with self._all_or_nothing():
-            self._load(state_dict)
-
-    @contextlib.contextmanager
-    def _all_or_nothing(self) -> Iterator[None]:
-        """Put the trainer back as it was if it cannot be restored; ValueError says why."""
-        before = self._own_state()
-        try:
-            yield
-        except BaseException as error:
-            self._load(before)
-            if isinstance(error, (ArithmeticError, AttributeError, LookupError, TypeError)):
-                raise ValueError(f"not a state of this training ({error!r})") from error
-            raise
-
-    def _load(self, state: dict[str, Any]) -> None:
-        if state["classes"] != self._classes():
-            raise ValueError(f"expected {self._classes()}, got {state['classes']}")
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.schedule is not None:
-            self.schedule.load_state_dict(state["schedule"])
-            self.optimizer.lr = state["optimizer"]["lr"]
-        if self._average is not None:
-            self._average.load_state_dict(state["average"])
-        for name, generator in self.model.generators().items():
-            generator.bit_generator.state = state["generators"][name]
-        self.step = check_size("step", state["step"], 0)
-        self.epoch = check_size("epoch", state["epoch"], 0)
-        self._now = EpochState.restored(state["now"])
-        norm, name = state["largest"]
-        self._largest = (check_number("largest", norm, 0.0), str(name))
-        self.last = numbers("last", state["last"])
-        self.history.records[:] = [dict(record) for record in state["history"]]
-
-    def _classes(self) -> dict[str, Any]:
-        schedule = None if self.schedule is None else type(self.schedule).__name__
-        return {
-            "optimizer": type(self.optimizer).__name__,
-            "schedule": schedule,
-            "metrics": [metric.name for metric in self.metrics],
-            "accumulate": self.accumulate,
-            "average": self._average is not None,
-        }
 
     def _restore(self, path: os.PathLike[str], run: Run, epochs: int) -> None:
         """Go on from a checkpoint; ValueError names the file if it is that of another training."""
