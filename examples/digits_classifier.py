@@ -1,3 +1,4 @@
+=======
 """A classifier with scikit-learn's API: digits, rows as steps
 ===========================================================
 
@@ -35,7 +36,7 @@ def plot(classifier: SequenceClassifier, images, digits) -> None:
     plt.show()
 
 
-def main(max_epochs: int = 30, draw: bool = False) -> float:
+def main(max_epochs: int = 40, draw: bool = False) -> float:
     """Train and return the share of the test images that is recognised."""
     images, digits = load_digits(return_X_y=True)
     train_images, test_images, train_digits, test_digits = train_test_split(

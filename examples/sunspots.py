@@ -1,6 +1,5 @@
-"""A forecast with intervals: eleven years of sunspots
-===================================================
-
+"""Sunspots: six cycles forecast, with intervals
+======================================
 ::
 
     python examples/sunspots.py    (needs scikit-learn, and statsmodels for its bundled data)

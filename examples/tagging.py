@@ -1,3 +1,4 @@
+=======
 """A label for each step: persons and places
 =========================================
 
@@ -5,8 +6,8 @@
 
     python examples/tagging.py    (needs scikit-learn, for its API)
 
-The sentences are made here. Names are never the same in training and test, and each may be a
-person's or a place's: what a name is follows from the words on both sides of it.
+The sentences are made here. All names are one token, that of unknown words: whether one is a
+person's or a place's follows from the words on both sides of it.
 """
 
 import numpy as np
@@ -28,7 +29,7 @@ TEMPLATES = [
 ]
 WORDS = sorted({word for template in TEMPLATES for word in template.split()} - {"PERSON", "PLACE"})
 IDS = {word: number for number, word in enumerate(WORDS, 1)}
-NAME = 0  # the token of any word that is not known: of all names
+NAME = 0  # the token of words that are not known
 
 
 def make(count: int, seed: int) -> tuple[list[np.ndarray], list[list[str]]]:

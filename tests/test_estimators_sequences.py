@@ -1,5 +1,7 @@
 """Estimators over sequences: what they learn, what X may be, scikit-learn's tools."""
 
+import importlib
+import sys
 import warnings
 
 import numpy as np
@@ -350,3 +352,10 @@ def test_the_network_is_a_plain_model():
     classifier = SequenceClassifier(**SMALL).fit(X, y)
     assert isinstance(classifier.model_, fastrnn.Sequential)
     assert all(p.grad is None for p in classifier.model_.parameters().values())
+
+
+def test_without_scikit_learn(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.base", None)
+    monkeypatch.delitem(sys.modules, "fastrnn.estimators._sklearn")
+    with pytest.raises(ImportError, match=r"pip install 'fastrnn\[estimators\]'"):
+        importlib.import_module("fastrnn.estimators._sklearn")
