@@ -1,4 +1,3 @@
-=======
 """A classifier with scikit-learn's API: digits, rows as steps
 ===========================================================
 

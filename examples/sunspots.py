@@ -1,5 +1,6 @@
 """Sunspots: six cycles forecast, with intervals
-======================================
+=============================================
+
 ::
 
     python examples/sunspots.py    (needs scikit-learn, and statsmodels for its bundled data)

@@ -1,4 +1,3 @@
-=======
 """A label for each step: persons and places
 =========================================
 
