@@ -19,7 +19,7 @@ from .threads import set_num_threads, show_config
 from .wrappers import Highway, Residual
 
 if TYPE_CHECKING:
-    from . import data, decoding, init, metrics
+    from . import data, decoding, init, interop, metrics
     from .attention import (
         AdditiveAttention,
         DotAttention,
@@ -45,6 +45,7 @@ _LATER = {
     "cells": ["Cell"],
     "estimators": ["estimators"],
     "gradcheck": ["check_gradients"],
+    "interop": ["interop"],
     "loop": ["RecurrentLoop"],
     "metrics": ["metrics"],
     "seq2seq": [
@@ -111,6 +112,7 @@ __all__ = [
     "decoding",
     "get_num_threads",
     "init",
+    "interop",
     "load",
     "losses",
     "metrics",

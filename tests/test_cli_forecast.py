@@ -254,6 +254,7 @@ def test_times_must_rise(times, line):
         ("s.csv --column sold --exog price", "--exog: expected a column of s.csv"),
         ("s.csv --column sold --exog month", "s.csv: line 2, column month: expected a number"),
         ("s.csv --column sold --horizon 0", "--horizon: expected at least 1, got 0"),
+        ("s.csv --column sold --horizon 999999999999", "--horizon: expected at most the 120 val"),
         ("s.csv --column sold --season 0", "--season: expected at least 1, got 0"),
         ("s.csv --column sold --level 1", "--level: expected a number above 0 and below 1, got 1"),
         ("s.csv --column sold --lr 0", "--lr: expected a number above 0, got 0.0"),

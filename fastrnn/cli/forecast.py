@@ -211,6 +211,11 @@ def _read(arguments: argparse.Namespace) -> Series:
     if not len(there):
         raise CommandError(f"{arguments.file}: column {arguments.column}: no values")
     first, known = int(there[0]), int(there[-1]) + 1
+    if arguments.horizon > known - first:
+        raise CommandError(
+            f"--horizon: expected at most the {known - first} values that there are, "
+            f"got {arguments.horizon}"
+        )
     values, said = _filled(table, arguments.column, column, first, known)
     inputs, ahead = None, None
     if arguments.exog:
