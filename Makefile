@@ -1,4 +1,5 @@
-# From a fresh clone: `make demo`, `make test`. All that is made lies in .venv/ and build/.
+# From a fresh clone: `make demo`, `make test`. All that is made lies in .venv/ and build/, but for the
+# pages that Sphinx generates in docs/, which git ignores.
 PYTHON ?= python3
 VENV ?= .venv
 BUILD ?= build/make
