@@ -11,8 +11,9 @@ __all__ = ["set_num_threads", "show_config"]
 def set_num_threads(n: int) -> None:
     """Set how many threads a call may use; small work uses fewer. Results do not depend on it.
 
-    The default is the environment variable FASTRNN_NUM_THREADS, else the processors this process
-    may run on.
+    The default is the environment variable FASTRNN_NUM_THREADS, else OMP_NUM_THREADS, else the
+    processors this process may run on. Where other programs keep threads from their cores, calls
+    use one for a while.
 
     Raises
     ------

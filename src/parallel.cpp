@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdlib>
+#include <ctime>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -22,7 +23,7 @@ namespace {
 
 int available() {
 #ifdef FASTRNN_OPENMP
-  return omp_get_num_procs();
+  return omp_get_max_threads();  // OMP_NUM_THREADS, or the processors this process may run on
 #else
   return 1;
 #endif
@@ -46,6 +47,50 @@ std::atomic<bool> forked{false};
 // libgomp's pool belongs to the parent; a team in the child would wait for threads that are gone.
 const int registered = pthread_atfork(nullptr, nullptr, [] { forked.store(true); });
 #endif
+
+using Clock = std::chrono::steady_clock;
+
+// Time for which this thread had a core.
+Clock::duration on_core() {
+#ifdef CLOCK_THREAD_CPUTIME_ID
+  timespec time;
+  if (clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time) == 0)
+    return std::chrono::seconds(time.tv_sec) + std::chrono::nanoseconds(time.tv_nsec);
+#endif
+  return Clock::now().time_since_epoch();  // as if no thread ever lost it
+}
+
+thread_local Clock::duration asleep{0};  // time that this thread slept at barriers
+
+// Where other programs use the machine, a member may wait for a core while the others wait for it, and
+// a team be slower than one thread. Then there are no teams for eight times as long as was lost, and
+// for longer each time it happens again: so a machine that stays busy costs little, and one that was
+// busy for a moment loses its teams for a few of those.
+class Crowding {
+ public:
+  bool now() const {
+    return until_.load(std::memory_order_relaxed) > Clock::now().time_since_epoch().count();
+  }
+
+  // How long a team took, and how long one of its members was without a core.
+  void note(Clock::duration lost, Clock::duration total) {
+    const int factor = factor_.load(std::memory_order_relaxed);
+    if (lost < std::chrono::microseconds(300) || 2 * lost < total) {
+      if (factor > least) factor_.store(factor - 1, std::memory_order_relaxed);
+      return;
+    }
+    const auto pause = std::min<Clock::duration>(factor * lost, std::chrono::seconds(1));
+    until_.store((Clock::now() + pause).time_since_epoch().count(), std::memory_order_relaxed);
+    factor_.store(std::min(2 * factor, most), std::memory_order_relaxed);
+  }
+
+ private:
+  static constexpr int least = 8, most = 256;
+  std::atomic<Clock::rep> until_{0};
+  std::atomic<int> factor_{least};
+};
+
+Crowding crowding;
 
 bool in_team() {
 #ifdef FASTRNN_OPENMP
@@ -71,6 +116,8 @@ int max_threads() {
   return !has_openmp() || forked.load(std::memory_order_relaxed) || in_team() ? 1 : n;
 }
 
+int usable_threads() { return crowding.now() ? 1 : max_threads(); }
+
 void set_max_threads(int n) { limit.store(n, std::memory_order_relaxed); }
 
 int run_team(int members, void (*body)(void*, int, int), void* context) {
@@ -80,14 +127,24 @@ int run_team(int members, void (*body)(void*, int, int), void* context) {
   }
 #ifdef FASTRNN_OPENMP
   int got = members;
+  std::atomic<Clock::rep> lost{0};
+  const Clock::time_point start = Clock::now();
 #pragma omp parallel num_threads(members) default(shared)
   {
     const int size = omp_get_num_threads();
-    if (size == members)
+    if (size == members) {
+      const Clock::duration before = on_core() + asleep;
       body(context, omp_get_thread_num(), size);
-    else if (omp_get_thread_num() == 0)
+      const Clock::duration own = on_core() + asleep - before;
+      const Clock::rep mine = (Clock::now() - start - own).count();
+      Clock::rep most = lost.load(std::memory_order_relaxed);
+      while (mine > most && !lost.compare_exchange_weak(most, mine, std::memory_order_relaxed)) {
+      }
+    } else if (omp_get_thread_num() == 0) {
       got = size;
+    }
   }
+  if (got == members) crowding.note(Clock::duration(lost.load()), Clock::now() - start);
   return got;
 #else
   return 1;
@@ -97,8 +154,10 @@ int run_team(int members, void (*body)(void*, int, int), void* context) {
 void SpinBarrier::spin_until_changed(unsigned turn) {
   const unsigned patience = patience_.load(std::memory_order_relaxed);
   unsigned spins = 0;
+  Clock::time_point fell_asleep;
   for (; turn_.load(std::memory_order_acquire) == turn; ++spins) {
     if (spins > patience) {
+      if (spins == patience + 1) fell_asleep = Clock::now();
       std::this_thread::sleep_for(std::chrono::microseconds(50));
       continue;
     }
@@ -108,6 +167,7 @@ void SpinBarrier::spin_until_changed(unsigned turn) {
     __asm__ __volatile__("yield");
 #endif
   }
+  if (spins > patience + 1) asleep += Clock::now() - fell_asleep;
   // Once a member has had to wait for a core, the next wait is likely to be as long.
   patience_.store(spins > patience ? least_patience : std::min(patience + 20, most_patience),
                   std::memory_order_relaxed);

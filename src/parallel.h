@@ -7,12 +7,15 @@
 
 namespace fastrnn {
 
-// The number of threads a call may use: FASTRNN_NUM_THREADS, else the processors this process may
-// run on, until set. 1 in a forked child, as the parent's threads do not exist there, and within a
-// team. The first call throws std::runtime_error where the variable holds no number from 1 to
+// The most threads a call may use: FASTRNN_NUM_THREADS, else OMP_NUM_THREADS, else the processors this
+// process may run on, until set. 1 in a forked child, as the parent's threads do not exist there, and
+// within a team. The first call throws std::runtime_error where the variable holds no number from 1 to
 // thread_limit.
 constexpr int thread_limit = 4096;
 int max_threads();
+
+// Those that are of use now: one where other programs just kept a team from its cores.
+int usable_threads();
 void set_max_threads(int n);
 bool has_openmp();
 

@@ -117,10 +117,10 @@ def test_empty_variable_means_the_best_instruction_set():
     assert result.stdout.strip() == fastrnn.config()["isas_supported"][0]
 
 
-def run_with_threads(value):
+def run_with_threads(value, **others):
     return subprocess.run(
         [sys.executable, "-c", "import fastrnn; print(fastrnn.get_num_threads())"],
-        env=os.environ | {"FASTRNN_NUM_THREADS": value},
+        env=os.environ | {"FASTRNN_NUM_THREADS": value, **others},
         capture_output=True,
         text=True,
         timeout=60,
@@ -130,6 +130,9 @@ def run_with_threads(value):
 def test_number_of_threads_from_the_environment():
     assert run_with_threads("3").stdout.strip() == "3"
     assert run_with_threads("").returncode == 0
+    if fastrnn.config()["openmp"]:  # what joblib sets for the processes that it starts
+        assert run_with_threads("", OMP_NUM_THREADS="5").stdout.strip() == "5"
+    assert run_with_threads("3", OMP_NUM_THREADS="5").stdout.strip() == "3"
 
 
 @pytest.mark.parametrize("wrong", ["0", "-1", "many", "1.5", "2x", "99999999999999999999"])

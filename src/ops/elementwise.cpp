@@ -11,7 +11,7 @@ namespace {
 // Threads for n values of an operation that streams memory: at least 65,536 values each, about ten
 // times what waking a team costs.
 int streaming_threads(Index n) {
-  return static_cast<int>(std::max<Index>(1, std::min<Index>(max_threads(), n / 65536)));
+  return static_cast<int>(std::max<Index>(1, std::min<Index>(usable_threads(), n / 65536)));
 }
 
 template <class Value>

@@ -13,7 +13,7 @@ namespace {
 template <class Real>
 int useful_threads(Index rows, Index in_features, Index out_features) {
   const double work = static_cast<double>(rows) * in_features * out_features;
-  return static_cast<int>(std::max(1.0, std::min<double>(max_threads(), work / 100e3)));
+  return static_cast<int>(std::max(1.0, std::min<double>(usable_threads(), work / 100e3)));
 }
 
 template <class Pointer, class Real>

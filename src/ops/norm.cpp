@@ -11,7 +11,7 @@ namespace {
 // At least 32,768 values each: a row is read three times, so half as many as where it is read once.
 int useful_threads(Index rows, Index features) {
   return static_cast<int>(
-      std::max<Index>(1, std::min<Index>(max_threads(), rows * features / 32768)));
+      std::max<Index>(1, std::min<Index>(usable_threads(), rows * features / 32768)));
 }
 
 // In blocks of block_rows rows, as every weight gradient; columns are shared out among threads.

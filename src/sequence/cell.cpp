@@ -30,7 +30,7 @@ void pack_gates(const Real* weight, Index depth, Index hidden, Index groups, int
   const int units = vectors * lanes;  // of a group: its vectors follow each other in a gate
   const Index width = static_cast<Index>(gates.size()) * units / panels;
   const Index values = groups * panels * depth * width;
-  const Index threads = std::min<Index>(max_threads(), values / 32768);
+  const Index threads = std::min<Index>(usable_threads(), values / 32768);
   parallel_ranges(groups, static_cast<int>(threads), [&](Index begin, Index end) {
     for (Index group = begin; group < end; ++group) {
       Index column = group * panels * width;

@@ -71,7 +71,7 @@ class Pass {
   template <class Prepare, class Run>
   bool run_grid(bool backward, Prepare prepare, Run run) {
     stop_.store(false, std::memory_order_relaxed);
-    for (int limit = max_threads();;) {
+    for (int limit = usable_threads();;) {
       grid_ = grid(backward, limit);
       prepare();
       auto body = [&](int member, int) { run(member); };

@@ -93,7 +93,7 @@ class StackForward {
   // recurrent weights stay in the second-level cache of one core.
   int choose_members() const {
     const Cell<Real>& cell = *stack_.cells[0];
-    const int threads = max_threads(), members = std::min(threads, stack_.layers);
+    const int threads = usable_threads(), members = std::min(threads, stack_.layers);
     const double H = static_cast<double>(cell.hidden_size);
     const bool few_rows = in_.batch < static_cast<Index>(members) * cell.kernels.row_tile;
     const bool small = H * H * gate_count(cell.kind) * sizeof(Real) <= 256 * 1024;
@@ -217,7 +217,7 @@ template <class Real>
 int row_parts(const Stack<Real>& stack, const LayerInput<Real>& in) {
   const double entries = static_cast<double>(in.steps) * static_cast<double>(in.batch);
   const double work = row_work(stack) * stack.layers * entries;
-  const int threads = static_cast<int>(std::min<double>(max_threads(), work / work_per_thread));
+  const int threads = static_cast<int>(std::min<double>(usable_threads(), work / work_per_thread));
   const bool enough = in.batch >= static_cast<Index>(threads) * stack.cells[0]->kernels.row_tile;
   return enough && stack.directions == 1 ? std::max(1, threads) : 1;
 }
