@@ -553,6 +553,7 @@ def test_a_schedule_of_another_optimizer():
         ({"time_limit": -1.0}, ValueError, "time_limit: expected at least 0"),
         ({"callbacks": [print]}, TypeError, "callbacks: expected Callback objects"),
         ({"batch_size": 3}, TypeError, "batch_size"),
+        ({"validation": 0.2}, TypeError, "validation: data: expected a Loader .*, got float"),
     ],
 )
 def test_bad_arguments_of_fit(options, error, message):

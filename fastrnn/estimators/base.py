@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import optim, serialization
+from .. import serialization
 from ..base import check_flag, check_number, check_size
 from ..data import Loader
 from ..layers import Sequential
-from ..training.arguments import Loss
+from ..training.arguments import OPTIMIZERS, Loss
 from ..training.history import History
 from ..training.trainer import Trainer
 from ._sklearn import BaseEstimator, check_is_fitted, check_random_state
@@ -24,13 +24,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 __all__ = ["NetworkEstimator"]
-
-OPTIMIZERS: dict[str, type[optim.Optimizer]] = {
-    "adam": optim.Adam,
-    "adamw": optim.AdamW,
-    "rmsprop": optim.RMSprop,
-    "sgd": optim.SGD,
-}
 
 
 class NetworkEstimator(BaseEstimator):  # type: ignore[misc]

@@ -12,6 +12,7 @@ from ..base import Layer
 from ..data import Loader, as_loader
 
 __all__ = [
+    "OPTIMIZERS",
     "AnySchedule",
     "Loss",
     "choice",
@@ -19,6 +20,7 @@ __all__ = [
     "find_loss",
     "find_optimizer",
     "find_schedule",
+    "find_validation",
 ]
 
 Loss = Callable[..., tuple[float, Any]]
@@ -99,6 +101,15 @@ def find_loader(data: Any, model: Layer, shuffle: bool = False, **options: int |
             f"as the model's layers have it, got {loader.batch_first}"
         )
     return loader
+
+
+def find_validation(validation: Any, model: Layer, batch_size: int | None) -> Loader:
+    """Return the loader that the argument `validation` makes, or is; its errors begin with that."""
+    size = None if isinstance(validation, Loader) else batch_size
+    try:
+        return find_loader(validation, model, batch_size=size)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"validation: {error}") from None
 
 
 def paired(data: Any, targets: Any) -> Any:

@@ -18,6 +18,7 @@ from .arguments import (
     Loss,
     choice,
     find_loader,
+    find_validation,
     paired,
 )
 from .callbacks import Callback, CallbackList, EarlyStopping
@@ -240,8 +241,7 @@ class Trainer(Resumable):
         loader = find_loader(data, self.model, shuffle=True, batch_size=batch_size, seed=seed)
         held_out = None
         if validation is not None:
-            size = None if isinstance(validation, Loader) else batch_size
-            held_out = find_loader(validation, self.model, batch_size=size)
+            held_out = find_validation(validation, self.model, batch_size)
         check_size("epochs", epochs, 0)
         limit = math.inf if time_limit is None else check_number("time_limit", time_limit, 0.0)
         if not isinstance(callbacks, Sequence):
