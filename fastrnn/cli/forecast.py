@@ -290,6 +290,11 @@ def _run(series: Series, arguments: argparse.Namespace) -> Forecast:
     season, horizon = arguments.season, arguments.horizon
     values, inputs = series.values, series.inputs
     test = arguments.test or max(2 * horizon, len(values) // 10)
+    if test >= len(values):
+        raise CommandError(
+            f"{arguments.file}: expected more rows than the {test} that are held out (--test, by "
+            f"default two horizons at least), got {len(values)}"
+        )
     forecaster = TimeSeriesForecaster(
         arguments.window or 3 * (season or 8),
         horizon,
