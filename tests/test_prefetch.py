@@ -142,6 +142,8 @@ SLOW = """
     from fastrnn import data
     from fastrnn.data.batches import Batch, Loader
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored by what runs in background
+
     class Slow(Loader):
         def __init__(self, seconds): self.seconds = seconds
         def __len__(self): return 10**6
