@@ -50,6 +50,7 @@ const int registered = pthread_atfork(nullptr, nullptr, [] { forked.store(true);
 
 using Clock = std::chrono::steady_clock;
 
+#ifdef FASTRNN_OPENMP
 // Time for which this thread had a core.
 Clock::duration on_core() {
 #ifdef CLOCK_THREAD_CPUTIME_ID
@@ -59,6 +60,7 @@ Clock::duration on_core() {
 #endif
   return Clock::now().time_since_epoch();  // as if no thread ever lost it
 }
+#endif
 
 thread_local Clock::duration asleep{0};  // time that this thread slept at barriers
 
