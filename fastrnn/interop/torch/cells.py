@@ -94,8 +94,8 @@ def _take(
     reason = surroundings() or dtype_reason(dtype) or tensor_reason("the input", input, dtype)
     if reason is not None:
         return reason
-    *rows, size = input.shape
-    if len(rows) > 1 or size != cell.input_size or rows == [0]:
+    rows, size = input.shape[:-1], cell.input_size
+    if input.shape[-1:] != (size,) or len(rows) > 1 or rows == (0,):
         return REJECTED
     if hx is None:
         return ()
@@ -118,7 +118,8 @@ def _require_grad(tensors: tuple[Any, ...]) -> bool:
 def _packed_of(cell: torch.nn.RNNCellBase, weights: tuple[Any, ...]) -> Packed | None:
     """Return the weights packed; None for weights that the kernels do not take."""
     packed = _packed.get(cell)
-    if packed is None or not packed.is_of(key_of(weights), 1):
+    present = weights if weights[2] is not None else weights[:2]
+    if packed is None or not packed.is_of(key_of(present), 1):
         if weights_reason(weights, weight_shapes(cell)) is not None:
             return None
         packed = _packed[cell] = Packed.of(cell_kind(cell), [[(*weights, None)]])
