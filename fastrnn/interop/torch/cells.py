@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .functional import train_layer
+from .ops import step_compiled
 from .packing import Packed, key_of
 from .reasons import REJECTED, dtype_reason, surroundings, tensor_reason, weights_reason
 from .threads import follow_threads
@@ -26,9 +27,8 @@ class _Cell(torch.nn.RNNCellBase):
     def forward(self, input: Tensor, hx: State = None) -> Any:
         """Run one step; see the class of the same name in torch.nn."""
         if torch.compiler.is_compiling():
-            from .ops import step_compiled
-
-            return step_compiled(self, input, hx) or super().forward(input, hx)
+            result = step_compiled(self, cell_kind(self), input, hx)
+            return super().forward(input, hx) if result is None else result
         weights = _weights(self)
         state = _take(self, input, hx, weights[0])
         if isinstance(state, str):
