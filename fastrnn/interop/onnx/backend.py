@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .importer import Model, import_model, unsupported
+from .importer import Model, import_model
 from .nodes import Array
 from .tensors import require_onnx
 

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 # Their operators come into the table.
 from . import control, operators_math, operators_nn, operators_shape, recurrent  # noqa: F401
-from .nodes import DOMAINS, OPERATORS, Array, graphs_of
+from .nodes import Array
 from .program import Program
-from .tensors import ValueInfo, require_onnx, value_info
+from .reading import opset_version, read_model, supported_model
+from .tensors import ValueInfo, value_info
 
-__all__ = ["Model", "import_model", "unsupported"]
-
-FIRST_OPSET = 7  # since then shapes are broadcast as NumPy's
+__all__ = ["Model", "import_model"]
 
 
 class Model:
@@ -40,7 +39,7 @@ class Model:
 
     def __init__(self, proto: Any) -> None:
         graph = proto.graph
-        self._program = Program(graph, _version(proto), {})
+        self._program = Program(graph, opset_version(proto), {})
         by_name = {info.name: info for info in graph.input}
         self.inputs = tuple(value_info(by_name[name]) for name in self._program.inputs)
         self.outputs = tuple(value_info(info) for info in graph.output)
@@ -171,72 +170,4 @@ def import_model(model: str | os.PathLike[str] | bytes | Any) -> Model:
     --------
     export_model : the other way.
     """
-    return Model(_supported(_read(model)))
-
-
-def _read(model: Any) -> Any:
-    """Return a checked ModelProto."""
-    onnx = require_onnx()
-    from google.protobuf.message import DecodeError
-
-    if isinstance(model, onnx.ModelProto):
-        onnx.checker.check_model(model)
-        return model
-    try:
-        if isinstance(model, (bytes, bytearray, memoryview)):
-            proto = onnx.load_from_string(bytes(model))
-            onnx.checker.check_model(proto)
-            return proto
-        path = os.fspath(model)
-        with open(path, "rb"):  # for Python's own error where there is none
-            pass
-        proto = onnx.load(path, load_external_data=False)
-        onnx.checker.check_model(path)  # of the file: external data are below its folder
-        onnx.load_external_data_for_model(proto, os.path.dirname(os.path.abspath(path)))
-    except DecodeError as error:
-        raise ValueError(f"model: expected an ONNX model ({error})") from None
-    return proto
-
-
-def _version(proto: Any) -> int:
-    """Return the version of the standard operators."""
-    version = next((each.version for each in proto.opset_import if each.domain in DOMAINS), 0)
-    if version < FIRST_OPSET:
-        raise ValueError(
-            f"model: expected operators (opset) of version {FIRST_OPSET} or later, got {version}; "
-            "onnx.version_converter makes them newer"
-        )
-    return int(version)
-
-
-def _supported(proto: Any) -> Any:
-    """Return the model with functions written out; NotImplementedError for unknown operators."""
-    _version(proto)
-    missing = unsupported(proto)
-    if not missing:
-        return proto
-    inliner = require_onnx().inliner
-    known = [("", name) for name in OPERATORS]
-    proto = inliner.inline_selected_functions(proto, known, True, True)
-    missing = unsupported(proto)
-    if missing:
-        listed = ", ".join(f"{name} ({', '.join(nodes)})" for name, nodes in missing.items())
-        raise NotImplementedError(f"model: operators that fastrnn does not have: {listed}")
-    return proto
-
-
-def unsupported(proto: Any) -> dict[str, list[str]]:
-    """Return the nodes' names of each operator that there is no kernel for."""
-    missing: dict[str, list[str]] = {}
-    for node in _nodes(proto.graph):
-        if node.domain not in DOMAINS or node.op_type not in OPERATORS:
-            name = f"{node.domain}.{node.op_type}".lstrip(".")
-            missing.setdefault(name, []).append(node.name or repr(node.output[0]))
-    return missing
-
-
-def _nodes(graph: Any) -> Iterator[Any]:
-    for node in graph.node:
-        yield node
-        for inner in graphs_of(node):
-            yield from _nodes(inner)
+    return Model(supported_model(read_model(model)))

@@ -42,14 +42,14 @@ def power(a: Array, b: Array) -> Any:
 def sigmoid(x: Array) -> Any:
     """Return 1 / (1 + exp(-x))."""
     if x.dtype in (FLOAT32, FLOAT64) and isinstance(x, np.ndarray):
-        return _core.sigmoid(np.ascontiguousarray(x)).reshape(x.shape)
+        return _core.sigmoid(x.reshape(-1)).reshape(x.shape)
     return 1 / (1 + np.exp(-x))
 
 
 def tanh(x: Array) -> Any:
     """Return the hyperbolic tangent."""
     if x.dtype in (FLOAT32, FLOAT64) and isinstance(x, np.ndarray):
-        return _core.tanh(np.ascontiguousarray(x)).reshape(x.shape)
+        return _core.tanh(x.reshape(-1)).reshape(x.shape)
     return np.tanh(x)
 
 
