@@ -77,7 +77,7 @@ class Model:
         twice = kwargs.keys() & set(names[: len(args)])
         if twice:
             raise TypeError(f"model: got {', '.join(sorted(twice))} twice")
-        outputs = self.run(None, dict(zip(names, args)) | kwargs)
+        outputs = self.run(None, dict(zip(names, args, strict=False)) | kwargs)
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
     def run(self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any]) -> list[Array]:

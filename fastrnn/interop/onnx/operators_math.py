@@ -120,6 +120,10 @@ PLAIN: dict[str, Callable[..., Any]] = {
     "Asinh": np.arcsinh,
     "Atan": np.arctan,
     "Atanh": np.arctanh,
+    "BitwiseAnd": np.bitwise_and,
+    "BitwiseNot": np.invert,
+    "BitwiseOr": np.bitwise_or,
+    "BitwiseXor": np.bitwise_xor,
     "Ceil": np.ceil,
     "Cos": np.cos,
     "Cosh": np.cosh,
@@ -159,7 +163,10 @@ PLAIN: dict[str, Callable[..., Any]] = {
     "Xor": np.logical_xor,
 }
 
-OPERATORS.update({name: lambda node, f=f: f for name, f in PLAIN.items()})
+
+@operator(*PLAIN)
+def _plain(node: Node) -> Kernel:
+    return PLAIN[node.operator]
 
 
 # --- any number of inputs -------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -125,8 +126,8 @@ def _arg_extreme(node: Node) -> Kernel:
 def _top_k(node: Node) -> Kernel:
     axis, largest = node.attribute("axis", -1), node.attribute("largest", 1)
 
-    def kernel(x: Array, k: Any = np.array(node.attribute("k", 0))) -> Any:
-        count = int(k.reshape(-1)[0])
+    def kernel(x: Array, k: Array | None = None) -> Any:
+        count = node.attribute("k", 0) if k is None else int(k.reshape(-1)[0])
         if not 0 <= count <= x.shape[axis]:
             raise ValueError(f"K: expected 0 to {x.shape[axis]}, got {count}")
         if largest:  # of equals the first: sorted backwards, they are the last
@@ -212,6 +213,19 @@ def _batch_normalization(node: Node) -> Kernel:
     return kernel
 
 
+@operator("InstanceNormalization")
+def _instance_normalization(node: Node) -> Kernel:
+    epsilon = node.attribute("epsilon", 1e-5)
+
+    def kernel(x: Array, scale: Array, bias: Array) -> Any:
+        axes, shape = tuple(range(2, x.ndim)), (-1, *[1] * (x.ndim - 2))
+        y = x - x.mean(axes, keepdims=True)
+        y /= np.sqrt(np.square(y).mean(axes, keepdims=True) + epsilon)
+        return y * scale.reshape(shape) + bias.reshape(shape)
+
+    return kernel
+
+
 # --- convolution and pooling ----------------------------------------------------------------------
 
 
@@ -244,7 +258,7 @@ def _windows(
     axes = tuple(range(2, x.ndim))
     view = np.lib.stride_tricks.sliding_window_view(x, tuple(spans), axes)
     steps = [slice(None), slice(None), *[slice(None, None, s) for s in strides]]
-    return view[tuple([*steps, *[slice(None, None, d) for d in dilations]])]
+    return view[(*steps, *[slice(None, None, d) for d in dilations])]
 
 
 @operator("Conv")
@@ -258,22 +272,17 @@ def _conv(node: Node) -> Kernel:
         spans = [(k - 1) * d + 1 for k, d in zip(weight.shape[2:], dilations, strict=True)]
         pads = _padding(node, x.shape[2:], spans, strides)
         windows = _windows(np.pad(x, [(0, 0), (0, 0), *pads]), spans, strides, dilations)
-        N, O = len(x), len(weight) // groups
+        N, outputs = len(x), len(weight) // groups
         places = windows.shape[2 : 2 + rank]
         columns = windows.reshape(N, groups, -1, *windows.shape[2:])
-        columns = np.moveaxis(columns, 2, 2 + rank).reshape(N, groups, math_prod(places), -1)
-        rows = weight.reshape(groups, O, -1)
-        y = np.matmul(rows, columns.swapaxes(2, 3)).reshape(N, groups * O, *places)
+        columns = np.moveaxis(columns, 2, 2 + rank).reshape(N, groups, math.prod(places), -1)
+        rows = weight.reshape(groups, outputs, -1)
+        y = np.matmul(rows, columns.swapaxes(2, 3)).reshape(N, groups * outputs, *places)
         if bias is not None:
             y += bias.reshape(-1, *[1] * rank)
         return y
 
     return kernel
-
-
-def math_prod(sizes: Sequence[int]) -> int:
-    """Return the product."""
-    return int(np.prod(sizes, dtype=np.int64))
 
 
 @operator("MaxPool", "AveragePool")

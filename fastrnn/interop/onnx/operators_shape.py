@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .nodes import Array, Kernel, Node, check_elements, operator
+from .tensors import dtype_of
 
 # --- shapes ---------------------------------------------------------------------------------------
 
@@ -135,11 +136,9 @@ def _range(node: Node) -> Kernel:
 
 @operator("EyeLike")
 def _eye_like(node: Node) -> Kernel:
-    from .tensors import dtype_of
-
     kind, k = node.attribute("dtype"), node.attribute("k", 0)
     dtype = None if kind is None else dtype_of(kind)
-    return lambda x: np.eye(*x.shape, k=k, dtype=dtype or x.dtype)
+    return lambda x: np.eye(x.shape[0], x.shape[1], k, dtype or x.dtype)
 
 
 @operator("OneHot")
@@ -161,7 +160,7 @@ def _one_hot(node: Node) -> Kernel:
 @operator("Trilu")
 def _trilu(node: Node) -> Kernel:
     part = np.triu if node.attribute("upper", 1) else np.tril
-    return lambda x, k=np.int64(0): part(x, int(k))
+    return lambda x, k=None: part(x, 0 if k is None else int(k))
 
 
 @operator("Pad")
@@ -180,12 +179,14 @@ def _pad(node: Node) -> Kernel:
             range(x.ndim) if axes is None else axes.tolist(), amounts, strict=True
         ):
             widths[axis] = amount
-        starts = [slice(max(0, -a), s - max(0, -b)) for (a, b), s in zip(widths, x.shape)]
+        kept = [
+            slice(max(0, -a), s - max(0, -b)) for (a, b), s in zip(widths, x.shape, strict=True)
+        ]
         widths = [[max(0, a), max(0, b)] for a, b in widths]
         check_elements([s + a + b for s, (a, b) in zip(x.shape, widths, strict=True)], x.dtype)
         number = node.attribute("value", 0) if value is None else value.reshape(-1)[0]
         options = {"constant_values": number} if mode == "constant" else {}
-        return np.pad(x[tuple(starts)], widths, mode, **options)
+        return np.pad(x[tuple(kept)], widths, mode, **options)
 
     return kernel
 
@@ -203,7 +204,7 @@ def _concat(node: Node) -> Kernel:
 def _split(node: Node) -> Kernel:
     axis, count = node.attribute("axis", 0), node.num_outputs
 
-    def kernel(x: Array, split: Any = node.integers("split", 1)) -> Any:
+    def kernel(x: Array, split: Any = None) -> Any:
         if split is None:
             largest = -(-x.shape[axis] // count)
             ends = [min(largest * (i + 1), x.shape[axis]) for i in range(count)]
@@ -216,7 +217,7 @@ def _split(node: Node) -> Kernel:
         return tuple(np.split(x, ends[:-1], axis))
 
     sizes = node.integers("split", 1)
-    return (lambda x, _=None: kernel(x, sizes)) if sizes is not None else kernel
+    return kernel if sizes is None else lambda x, _=None: kernel(x, sizes)
 
 
 @operator("Slice")
@@ -267,7 +268,7 @@ def _gather_elements(node: Node) -> Kernel:
 
     def kernel(x: Array, indices: Array) -> Any:
         _check_indices(indices, x.shape[axis])
-        places = list(np.indices(indices.shape, sparse=True))
+        places: list[Array] = list(np.indices(indices.shape, sparse=True))
         places[axis] = indices
         return x[tuple(places)]
 
@@ -314,7 +315,7 @@ def _scatter_elements(node: Node) -> Kernel:
 
     def kernel(x: Array, indices: Array, updates: Array) -> Any:
         _check_indices(indices, x.shape[axis])
-        places = list(np.indices(indices.shape, sparse=True))
+        places: list[Array] = list(np.indices(indices.shape, sparse=True))
         places[axis] = indices
         return _scatter(x.copy(), tuple(places), updates, reduction)
 
@@ -351,7 +352,7 @@ def _reverse_sequence(node: Node) -> Kernel:
 
     def kernel(x: Array, lengths: Array) -> Any:
         rows = np.moveaxis(x, (time, batch), (0, 1))
-        if lengths.size and not (0 <= lengths.min() and lengths.max() <= len(rows)):
+        if lengths.size and (lengths.min() < 0 or lengths.max() > len(rows)):
             raise ValueError(f"sequence_lens: expected 0 to {len(rows)}, got {lengths.tolist()}")
         steps = np.arange(len(rows))[:, None]
         turned = np.where(steps < lengths, lengths - 1 - steps, steps)

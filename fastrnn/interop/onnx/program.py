@@ -143,7 +143,8 @@ class Program:
     def _fold(self, kernel: Kernel, names: Sequence[str], outputs: Sequence[str]) -> None:
         with np.errstate(all="ignore"):
             result = kernel(*[self._constants[name] if name else None for name in names])
-        for name, value in zip(outputs, result if type(result) is tuple else (result,)):
+        results = result if type(result) is tuple else (result,)
+        for name, value in zip(outputs, results, strict=False):
             array = np.asarray(value)
             array.flags.writeable = False
             self._constants[name] = array
@@ -181,7 +182,7 @@ class Program:
                 kernel, inputs, outputs, ended, _ = step
                 result = kernel(*[values[i] for i in inputs])
                 if type(result) is tuple:
-                    for place, value in zip(outputs, result):
+                    for place, value in zip(outputs, result, strict=False):
                         values[place] = value
                     values[0] = None
                 else:

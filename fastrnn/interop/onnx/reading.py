@@ -20,8 +20,7 @@ MOST_NESTED = 8  # levels of functions in functions
 def read_model(model: Any) -> Any:
     """Return a checked ModelProto of what `import_model` takes."""
     onnx = require_onnx()
-    from google.protobuf.message import DecodeError
-
+    decode_error = importlib.import_module("google.protobuf.message").DecodeError
     if isinstance(model, onnx.ModelProto):
         onnx.checker.check_model(model)
         return model
@@ -36,7 +35,7 @@ def read_model(model: Any) -> Any:
         proto = onnx.load(path, load_external_data=False)
         onnx.checker.check_model(path)  # of the file: external data are below its folder
         onnx.load_external_data_for_model(proto, os.path.dirname(os.path.abspath(path)))
-    except DecodeError as error:
+    except decode_error as error:
         raise ValueError(f"model: expected an ONNX model ({error})") from None
     return proto
 
@@ -98,7 +97,7 @@ def _is_function(proto: Any, name: str) -> bool:
 def _with_defaults(proto: Any, names: list[str]) -> Any:
     """Return a copy in which these operators' nodes have all their attributes.
 
-    onnx.inliner takes one that is left out as left out in the function, too, and not as its default.
+    For onnx.inliner, one that is left out is left out in the function, too, without its default.
     """
     copy = require_onnx().ModelProto()
     copy.CopyFrom(proto)

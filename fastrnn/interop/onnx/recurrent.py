@@ -95,11 +95,9 @@ class RecurrentNode:
         for given in names:
             name = known.get(given.lower(), given)  # ONNX Runtime, too, takes "tanh"
             defaults = ACTIVATIONS.get(ONNX_NAMES.get(name, ""), ())
-            own = [next(left, default) for left, default in zip(numbers, defaults)]
+            own = [next(left, default) for left, default in zip(numbers, defaults, strict=False)]
             functions.append(check_activation("activations", (name, *own)))
-        return [
-            tuple(functions[i : i + len(plain)]) for i in range(0, len(functions), len(plain))
-        ]
+        return [tuple(functions[i : i + len(plain)]) for i in range(0, len(functions), len(plain))]
 
     # --- cells ------------------------------------------------------------------------------------
 
@@ -129,7 +127,7 @@ class RecurrentNode:
         """Raise ValueError or TypeError for weights that are not what the operator takes."""
         W, R = weights.W, weights.R
         H = R.shape[-1] if R.ndim == 3 else 0
-        if self.hidden_size is not None and H != self.hidden_size:
+        if self.hidden_size is not None and self.hidden_size != H:
             raise ValueError(f"R: expected a last axis of hidden_size {self.hidden_size}, got {H}")
         D, rows = self.directions, GATES[self.operator] * H
         shapes = {
@@ -149,9 +147,7 @@ class RecurrentNode:
 
     def _kind(self, peephole: bool) -> tuple[str, list[CellOptions | None]]:
         """Return the kind of the cells, and the options of each direction; None: the plain cell."""
-        options: list[CellOptions | None] = [
-            self._cell_options(d) for d in range(self.directions)
-        ]
+        options: list[CellOptions | None] = [self._cell_options(d) for d in range(self.directions)]
         if self.operator == "RNN":
             first, *_ = self.functions[0]
             plain = CellOptions(first, TANH, TANH)
