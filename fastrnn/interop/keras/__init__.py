@@ -14,5 +14,9 @@ except ModuleNotFoundError as error:
     ) from None
 
 from .accelerate import Report, accelerate, disable, enable, explain, restore
+from .weights import from_keras, to_keras
 
-__all__ = ["Report", "accelerate", "disable", "enable", "explain", "restore"]
+__all__ = [
+    *("Report", "accelerate", "disable", "enable", "explain", "restore"),
+    *("from_keras", "to_keras"),
+]

@@ -30,11 +30,11 @@ def reason_against_tensor(x: Any) -> str | None:
 
 
 def _reason_of_torch(x: Any) -> str | None:
-    import torch
+    from ..torch.reasons import surroundings
 
     if x.device.type != "cpu":  # "meta" where Keras asks for shapes
         return f"a tensor on the device {x.device}"
-    return "a trace of torch.jit" if torch.jit.is_tracing() else None
+    return surroundings()
 
 
 def run_layer(
@@ -68,5 +68,9 @@ def run_layer(
 def _layer(kind: str, x: Any, weights: Any, h0: Any, c0: Any, lengths: Any) -> Any:
     backend = keras.backend.backend()
     if backend == "torch":
-        from .standin import layer
+        from ..torch import layer
+    elif backend == "jax":
+        from ..jax import layer
+    else:
+        from .tensorflow import layer
     return layer(kind, x, [(*weights, None)], h0, c0, lengths, batch_first=True)

@@ -38,6 +38,8 @@ def reason_against_cell(cell: Any) -> str | None:
         return f"activation={_name(cell.activation)}"
     if gated and cell.recurrent_activation not in SIGMOID:
         return f"recurrent_activation={_name(cell.recurrent_activation)}"
+    if cell.activity_regularizer is not None:
+        return "its cell has an activity_regularizer"
     if cell.compute_dtype not in ("float32", "float64"):
         return f"its dtype is {cell.compute_dtype}"
     if cell.variable_dtype != cell.compute_dtype:
@@ -50,7 +52,7 @@ def _name(function: Any) -> str:
 
 
 def cell_weights(cell: Any) -> tuple[Any, Any, Any, Any]:
-    """Return w_ih, w_hh, b_ih, b_hh of a built cell as tensors; a bias that it lacks is None."""
+    """Return w_ih, w_hh, b_ih, b_hh of a built cell as tensors; without a bias both are None."""
     gru = type(cell) is GRUCell
     w_ih, w_hh = (
         ops.transpose(_gates(w, gru)) for w in (cell.kernel, cell.recurrent_kernel)
@@ -60,7 +62,7 @@ def cell_weights(cell: Any) -> tuple[Any, Any, Any, Any]:
     bias = _gates(cell.bias, gru)
     if gru and cell.reset_after:
         return w_ih, w_hh, bias[0], bias[1]
-    return w_ih, w_hh, bias, None
+    return w_ih, w_hh, bias, ops.zeros_like(bias)
 
 
 def _gates(weight: Any, gru: bool) -> Any:
