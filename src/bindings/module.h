@@ -6,6 +6,7 @@
 namespace fastrnn::bindings {
 
 void register_config(pybind11::module_& m);
+void register_fingerprint(pybind11::module_& m);
 void register_limits(pybind11::module_& m);
 void register_recurrent(pybind11::module_& m);
 void register_stack(pybind11::module_& m);
