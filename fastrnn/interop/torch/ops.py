@@ -47,12 +47,11 @@ def layer_op(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Run one layer."""
     follow_threads()
-    none = x.new_empty(0)
     if not training:
         state = tuple(s for s in _states(kind, x, weights, directions, h0, c0) if s is not None)
         y, states = infer_ragged(_stack(kind, weights, directions), x, state, lengths)
-        h_n, c_n = (*states, none)[:2]
-        return y, h_n, c_n, none
+        h_n, c_n = (*states, x.new_empty(0))[:2]
+        return y, h_n, c_n, x.new_empty(0)
     y, h_n, c_n, cache = layer_fake(x, weights, h0, c0, lengths, kind, directions, training)
     array, _ = _core.layer_forward(
         pack_layer(kind, _directions(weights, directions), True),
@@ -134,7 +133,7 @@ def backward_op(
     dx, dh0, dc0, _ = tape.backward(
         numpy_of(dy), numpy_of(dh_n), numpy_of(dc_n), [(*g, *MISSING) for g in found], True
     )
-    arrays = [dx, dh0, np.empty(0, dx.dtype) if dc0 is None else dc0]
+    arrays = [dx, dh0, np.empty(0, dh0.dtype) if dc0 is None else dc0]
     arrays += [g for direction in found for g in direction if g is not None]
     return [torch.from_numpy(a) for a in arrays]
 
@@ -269,7 +268,9 @@ def step_compiled(cell: Any, kind: str, input: Any, hx: Any) -> Any:
     """Return what a cell's call gives, by the operators; None for what they do not take."""
     pair = kind == "lstm"
     state = () if hx is None else tuple(hx) if pair else (hx,)
-    weights = [w for w in (cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh) if w is not None]
+    weights = [
+        w for w in (cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh) if w is not None
+    ]
     if input.dim() not in (1, 2) or input.shape[-1] != cell.input_size:
         return None
     shape = (*input.shape[:-1], cell.hidden_size)
