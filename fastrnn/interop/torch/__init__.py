@@ -11,5 +11,18 @@ from .cells import GRUCell, LSTMCell, RNNCell
 from .explaining import explain
 from .functional import layer
 from .modules import GRU, LSTM, RNN
+from .swap import Report, accelerate, restore
 
-__all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell", "explain", "layer"]
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "GRUCell",
+    "LSTMCell",
+    "RNNCell",
+    "Report",
+    "accelerate",
+    "explain",
+    "layer",
+    "restore",
+]

@@ -7,10 +7,11 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
+from torch.fx import Proxy
 
 from .functional import train_layer
 from .packing import Packed, key_of
-from .reasons import REJECTED, dtype_reason, surroundings, tensor_reason, weights_reason
+from .reasons import REJECTED, dtype_reason, leaf, surroundings, tensor_reason, weights_reason
 from .threads import follow_threads
 
 __all__ = ["GRUCell", "LSTMCell", "RNNCell"]
@@ -29,6 +30,8 @@ class _Cell(torch.nn.RNNCellBase):
             from .ops import step_compiled
 
             return step_compiled(self, input, hx) or super().forward(input, hx)
+        if isinstance(input, Proxy):
+            return leaf(self, input, hx)
         weights = _weights(self)
         state = _take(self, input, hx, weights[0])
         if isinstance(state, str):
