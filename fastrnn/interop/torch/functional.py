@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -331,12 +331,9 @@ def torchs_own(
     return y, h_n, c_n[0] if c_n else None
 
 
-@contextmanager
+@contextlib.contextmanager
 def _without_onednn() -> Iterator[None]:
-    """Have torch use its own LSTM: oneDNN's has no gradients of gradients.
-
-    `torch.backends.mkldnn.flags` would set more than this, and warn of it.
-    """
+    """Leave out oneDNN's LSTM, which has no gradients of gradients."""
     before = torch._C._get_mkldnn_enabled()
     torch._C._set_mkldnn_enabled(False)
     try:
