@@ -75,7 +75,6 @@ def layer_tape(
     y: Real,
     cache: Real,
 ) -> _Tape: ...
-
 def xla_handlers() -> dict[str, Any]: ...
 def layer_cache_values(
     kind: int, rows: int, hidden_size: int, directions: int, projects: bool

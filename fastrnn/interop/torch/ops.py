@@ -47,12 +47,11 @@ def layer_op(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Run one layer."""
     follow_threads()
-    none = x.new_empty(0)
     if not training:
         state = tuple(s for s in _states(kind, x, weights, directions, h0, c0) if s is not None)
         y, states = infer_ragged(_stack(kind, weights, directions), x, state, lengths)
-        h_n, c_n = (*states, none)[:2]
-        return y, h_n, c_n, none
+        h_n, c_n = (*states, x.new_empty(0))[:2]
+        return y, h_n, c_n, x.new_empty(0)
     y, h_n, c_n, cache = layer_fake(x, weights, h0, c0, lengths, kind, directions, training)
     array, _ = _core.layer_forward(
         pack_layer(kind, _directions(weights, directions), True),
@@ -134,7 +133,7 @@ def backward_op(
     dx, dh0, dc0, _ = tape.backward(
         numpy_of(dy), numpy_of(dh_n), numpy_of(dc_n), [(*g, *MISSING) for g in found], True
     )
-    arrays = [dx, dh0, np.empty(0, dx.dtype) if dc0 is None else dc0]
+    arrays = [dx, dh0, np.empty(0, dh0.dtype) if dc0 is None else dc0]
     arrays += [g for direction in found for g in direction if g is not None]
     return [torch.from_numpy(a) for a in arrays]
 
