@@ -7,12 +7,21 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
+from torch.fx import Proxy
 
 from ... import _core
 from .functional import train_layer
 from .ops import step_compiled
 from .packing import Packed, key_of
-from .reasons import PLAIN, REJECTED, dtype_reason, surroundings, tensor_reason, weights_reason
+from .reasons import (
+    PLAIN,
+    REJECTED,
+    dtype_reason,
+    leaf,
+    surroundings,
+    tensor_reason,
+    weights_reason,
+)
 from .threads import follow_threads
 
 __all__ = ["GRUCell", "LSTMCell", "RNNCell"]
@@ -36,6 +45,8 @@ class _Cell(torch.nn.RNNCellBase):
         if torch.compiler.is_compiling():
             result = step_compiled(self, cell_kind(self), input, hx)
             return super().forward(input, hx) if result is None else result
+        if isinstance(input, Proxy):
+            return leaf(self, input, hx)
         weights = _weights(self)
         result = None if torch.is_grad_enabled() else _quick(self, weights, input, hx)
         if result is not None:
