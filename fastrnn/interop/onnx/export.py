@@ -76,7 +76,7 @@ ALONE: dict[type[Layer], Callable[[Graph, Any], None]] = {
     **dict.fromkeys((PlainDecoder, LuongDecoder, InputFeedingDecoder), decoder),
     EncoderDecoder: encoder_decoder,
 }
-TAKING_MEMORY = {kind for kind in ALONE if kind not in (AUGRU, SelfAttentivePooling)}
+TAKING_LENGTHS = {kind for kind in ALONE if kind is not AUGRU}  # or raising errors of their own
 SEES_TIME = (Recurrent, LastStep, MeanPooling, MaxPooling)
 # What cannot be a graph, and why.
 REASONS = {
@@ -200,12 +200,12 @@ def _check_options(model: Layer, options: Options) -> None:
     layers = [layer for _, layer in _walk(model, "")]
     if method != "call" and not options.states and any(layer.recurrent for layer in layers):
         raise ValueError(f"states: expected True with method {method!r}, got False")
-    if options.lengths and type(model) not in TAKING_MEMORY:
+    if options.lengths and type(model) not in TAKING_LENGTHS:
         if method == "step":
             raise ValueError("lengths: expected False with method 'step'")
         if not any(layer.recurrent or layer.uses_lengths for layer in layers):
             raise ValueError("lengths: expected False, the model has no layer that uses them")
-    first = next(layer for layer in layers if type(layer) is not Sequential)
+    first = next((layer for layer in layers if type(layer) is not Sequential), None)
     if options.ids and not isinstance(first, (Recurrent, EncoderDecoder)):
         raise ValueError("ids: expected a model that begins with RNN, GRU or LSTM")
 
