@@ -195,6 +195,9 @@ BOTH = fastrnn.GRU(3, 4, bidirectional=True)
             r"method: expected 'call' for one that goes backwards \(RNN\), got 'step'",
         ),
         (sequential(GRU, fastrnn.LastStep()), {"method": "step"}, ValueError, "with LastStep, got"),
+        (GRU, {"input_names": ["x"]}, ValueError, "input_names: expected 2 names, got 1"),
+        (GRU, {"output_names": "yh"}, TypeError, "output_names: expected a sequence of str, got"),
+        (GRU, {"output_names": ["y", "y"]}, ValueError, "output_names: expected different names"),
         (fastrnn.DotAttention(3), {"method": "step"}, ValueError, "'call' for DotAttention, got"),
         (fastrnn.PlainDecoder(GRU), {"lengths": True}, ValueError, "lengths: .* for PlainDecoder"),
     ],
@@ -204,6 +207,17 @@ def test_what_cannot_be_exported(model, options, error, message, tmp_path):
     with pytest.raises(error, match=message):
         export_model(model, tmp_path / "m.onnx", **options)
     assert not list(tmp_path.iterdir())
+
+
+def test_names_of_ones_own():
+    layer = fastrnn.LSTM(3, 4, learned_state=True, seed=1)
+    names = {"input_names": ["in", "n", "h0", "x"], "output_names": ["h0n", "y", "out"]}
+    session = session_of(export_model(layer, lengths=True, **names))
+    x, lengths, h, c = numbers(6, 2, 3), np.array([6, 2]), numbers(1, 2, 4), numbers(1, 2, 4) + 1
+    got = run(session, **dict(zip(names["input_names"], (x, lengths, h, c), strict=True)))
+    y, (hn, cn) = layer(x, (h, c), lengths)
+    for name, array in zip(names["output_names"], (y, hn, cn), strict=True):
+        assert_close(got[name], array)
 
 
 def test_to_an_open_file():

@@ -94,6 +94,8 @@ def export_model(
     ids: bool = False,
     lengths: bool | str = False,
     states: bool = True,
+    input_names: Sequence[str] | None = None,
+    output_names: Sequence[str] | None = None,
     metadata: Mapping[str, str] | None = None,
 ) -> Any:
     """Return a model as an ONNX model, and write it to a file.
@@ -121,6 +123,8 @@ def export_model(
     states : bool, default True
         Whether states are inputs and outputs; without, sequences start from zeros or learned
         states. An input whose initial state is learned may be left out.
+    input_names, output_names : sequence of str, optional
+        In place of those above, in the graph's order: x or ids, lengths, states; y, states.
     metadata : mapping of str to str, optional
         For the model's ``metadata_props``.
 
@@ -155,7 +159,7 @@ def export_model(
     "keys", "values" and, with lengths, "mask", and the states; a step gives "logits", "weights" and
     the new states.
     """
-    options = _options(method, ids, lengths, states)
+    options = _options(method, ids, lengths, states, input_names, output_names)
     if not isinstance(model, Layer):
         raise TypeError(f"model: expected a Layer, got {type(model).__name__}")
     graph = Graph(_dtype(model), options, CONVERTERS)
@@ -170,14 +174,23 @@ def export_model(
     return proto
 
 
-def _options(method: str, ids: bool, lengths: bool | str, states: bool) -> Options:
+def _options(
+    method: str, ids: bool, lengths: bool | str, states: bool, *names: Sequence[str] | None
+) -> Options:
     if method not in METHODS:
         raise ValueError(f"method: expected one of {', '.join(METHODS)}, got {method!r}")
     if not isinstance(lengths, str):
         lengths = "int64" if check_flag("lengths", lengths) else ""
     elif lengths not in ("int64", "int32"):
         raise ValueError(f"lengths: expected True, False, 'int64' or 'int32', got {lengths!r}")
-    return Options(method, check_flag("ids", ids), lengths, check_flag("states", states))
+    flags = check_flag("ids", ids), lengths, check_flag("states", states)
+    for which, given in zip(("input_names", "output_names"), names, strict=True):
+        texts = isinstance(given, Sequence) and all(isinstance(name, str) for name in given)
+        if given is not None and (isinstance(given, str) or not texts):
+            raise TypeError(f"{which}: expected a sequence of str, got {given!r}")
+        if given is not None and len(set(given)) < len(given):
+            raise ValueError(f"{which}: expected different names, got {given!r}")
+    return Options(method, *flags, *names)
 
 
 def _dtype(model: Layer) -> np.dtype[Any]:

@@ -59,7 +59,7 @@ def linear(graph: Graph, layer: Linear, name: str, x: Value) -> Value:
 
 def embedding(graph: Graph, layer: Embedding, name: str, x: Value) -> Value:
     """Add a look-up of ids."""
-    if x.name != "ids":
+    if x.shape[-1] not in ("T", "B"):
         raise ValueError("model: Embedding expects token ids, gets numbers of a layer before it")
     weight = graph.constant(joined_name(name, "W"), layer.weight.data)
     return Value(graph.node("Gather", weight, x.name), (*x.shape, layer.embedding_dim))

@@ -86,7 +86,7 @@ def first_states(
         if layer.learned_state:
             learned = layer.parameters()[f"{letter}_0"].data[:, None]
         if inputs:
-            graph.input(name, shape, default=learned)
+            name = graph.input(name, shape, default=learned).name
         if learned is not None:
             given = name if inputs else graph.constant(f"{name}_learned{suffix}", learned)
             states.append(graph.repeated(given, like, axis))
