@@ -155,6 +155,22 @@ def test_wrappers_in_wrappers():
     compare(fastrnn.Highway(fastrnn.Tanh(), F, seed=1), numbers(T, B, F))
 
 
+@pytest.mark.parametrize("pooling", [fastrnn.LastStep, fastrnn.MeanPooling, fastrnn.MaxPooling])
+def test_float64(pooling):
+    model = fastrnn.Sequential(
+        fastrnn.LSTM(V, F, bidirectional=True, merge_mode="mul", seed=1, dtype="float64"),
+        fastrnn.LayerNorm(F, dtype="float64"),
+        fastrnn.BatchNorm(F, track_running_stats=False, dtype="float64"),
+        fastrnn.Highway(fastrnn.GRU(F, F, seed=2, dtype="float64"), F, seed=3, dtype="float64"),
+        pooling(),
+        fastrnn.Linear(F, 3, seed=4, dtype="float64"),
+        fastrnn.Sigmoid(),
+    )
+    ids = np.random.default_rng(0).integers(0, V, (T, B))
+    compare(model, ids, LENGTHS, ids=True)
+    compare(model, numbers(T, B, V, dtype="float64"))
+
+
 def test_estimators_through_their_networks():
     estimators = pytest.importorskip("fastrnn.estimators", reason="NOT TESTED: needs scikit-learn")
     rng = np.random.default_rng(0)
@@ -168,11 +184,13 @@ def test_estimators_through_their_networks():
 # --- attention ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize(
+    ("batch_first", "dtype"), [(False, "float32"), (True, "float32"), (False, "float64")]
+)
 @pytest.mark.parametrize("lengths", [None, LENGTHS])
 @pytest.mark.parametrize("name", [*ATTENTION, "heads apart"])
-def test_attention(name, lengths, batch_first):
-    options = {"batch_first": batch_first}
+def test_attention(name, lengths, batch_first, dtype):
+    options = {"batch_first": batch_first, "dtype": dtype}
     if name == "heads apart":
         layer = fastrnn.MultiHeadAttention(
             H, 3, bias=False, average_attn_weights=False, seed=1, **options
@@ -180,7 +198,8 @@ def test_attention(name, lengths, batch_first):
     else:
         layer = ATTENTION[name](**options)
     session = session_of(export_model(layer, lengths=lengths is not None))
-    query, memory = numbers(3, B, layer.query_size), numbers(T, B, layer.memory_size)
+    query = numbers(3, B, layer.query_size, dtype=dtype)
+    memory = numbers(T, B, layer.memory_size, dtype=dtype)
     if batch_first:
         query, memory = query.swapaxes(0, 1).copy(), memory.swapaxes(0, 1).copy()
     given = {} if lengths is None else {"lengths": lengths}

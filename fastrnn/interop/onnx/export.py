@@ -199,10 +199,11 @@ def _dtype(model: Layer) -> np.dtype[Any]:
     bytes_of_weights = sum(parameter.data.nbytes for parameter in parameters)
     if bytes_of_weights > MOST_BYTES:
         raise ValueError(f"model: expected less than 2 GiB, got {bytes_of_weights:,} bytes")
-    dtypes = sorted({parameter.dtype.name for parameter in parameters})
+    dtypes = {parameter.dtype for parameter in parameters}
+    dtypes |= {layer.dtype for _, layer in _walk(model, "") if hasattr(layer, "dtype")}
     if len(dtypes) > 1:
         raise TypeError("model: expected layers of one dtype, got float32 and float64")
-    return np.dtype(dtypes[0] if dtypes else "float32")
+    return dtypes.pop() if dtypes else np.dtype(np.float32)
 
 
 def _check_options(model: Layer, options: Options) -> None:
@@ -238,8 +239,7 @@ def _chain(graph: Graph, model: Layer) -> None:
             raise TypeError(f"model: {_why_not(layer)}")
     graph.suffixes = _suffixes([name for name, layer in layers if isinstance(layer, Recurrent)])
     x = _first_value(graph, [layer for _, layer in layers])
-    if graph.options.lengths:
-        graph.lengths_input()
+    graph.lengths_input()
     graph.output("y", graph.convert(model, "", x))
 
 
