@@ -6,11 +6,24 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .backend import (
+        BackendRep,
+        is_compatible,
+        prepare,
+        run_model,
+        run_node,
+        supports_device,
+    )
     from .export import export_model
+    from .importer import Model, import_model
 
 # By module, each imported at the first use of a name: a program that exports does not import.
 _MODULES = {
+    "backend": [
+        *("BackendRep", "is_compatible", "prepare", "run_model", "run_node", "supports_device"),
+    ],
     "export": ["export_model"],
+    "importer": ["Model", "import_model"],
 }
 
 
@@ -23,4 +36,14 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-__all__ = ["export_model"]
+__all__ = [
+    "BackendRep",
+    "Model",
+    "export_model",
+    "import_model",
+    "is_compatible",
+    "prepare",
+    "run_model",
+    "run_node",
+    "supports_device",
+]
