@@ -30,8 +30,8 @@ def assert_close(one, other, tolerance=None):
     assert one.shape == other.shape
     assert one.dtype == other.dtype
     if tolerance is None:
-        # Some numbers are float32 always: the epsilon of ONNX's LayerNormalization, and the scale of
-        # a product where ONNX Runtime makes one operator of both.
+        # Some numbers are float32 always: the epsilon of ONNX's LayerNormalization, and the scale
+        # of a product where ONNX Runtime makes one operator of both.
         tolerance = 1e-7 if one.dtype == np.float64 else TOLERANCE
     limit = tolerance * max(1, np.abs(other).max(initial=0))
     np.testing.assert_allclose(one, other, rtol=0, atol=limit)

@@ -201,9 +201,7 @@ def outcome(function, *args):
 @names
 @pytest.mark.parametrize("wrong", WRONG)
 def test_other_wrong_arguments_raise_what_torch_raises(name, wrong):
-    ours, theirs = (
-        getattr(library, name)(3, 4, dtype=torch.float64) for library in (fast, nn)
-    )
+    ours, theirs = (getattr(library, name)(3, 4, dtype=torch.float64) for library in (fast, nn))
     x, h = torch.ones(5, 2, 3, dtype=torch.float64), torch.ones(1, 2, 4, dtype=torch.float64)
     if name not in LAYERS:
         x, h = x[0], h[0]
