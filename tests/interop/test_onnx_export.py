@@ -1,6 +1,8 @@
 """What `fastrnn.interop.onnx.export_model` writes, run by ONNX Runtime beside the model itself."""
 
 import io
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -269,3 +271,17 @@ def test_the_command_exports_steps_and_lengths(option, inputs, tmp_path, capsys)
     arguments = ["export", str(tmp_path), "--out", str(tmp_path / "m.onnx"), option]
     assert cli.main(arguments) == 0
     assert f"m.onnx: {inputs} (2, B, 6) -> y (" in capsys.readouterr().out
+
+
+def test_the_page(tmp_path, monkeypatch):
+    """The code of the section on export runs; it asserts what it says."""
+    page = Path(__file__).parents[2] / "docs" / "onnx.md"
+    if not page.exists():
+        pytest.skip("the documentation is not here")
+    section = re.split(r"^## ", page.read_text(encoding="utf-8").split("## Export")[1], flags=re.M)[
+        0
+    ]
+    blocks = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    assert len(blocks) >= 4
+    monkeypatch.chdir(tmp_path)
+    exec("\n".join(blocks), {})
