@@ -21,9 +21,17 @@ def session_of(proto):
 
 
 def run(session, **inputs):
-    """The outputs by name."""
-    names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(None, inputs), strict=True))
+    """The outputs by name, of the shapes that the graph tells: a name is one size everywhere."""
+    infos = session.get_outputs()
+    outputs = dict(zip([info.name for info in infos], session.run(None, inputs), strict=True))
+    sizes = {}
+    for info in [*session.get_inputs(), *infos]:
+        array = inputs[info.name] if info.name in inputs else outputs[info.name]
+        assert len(array.shape) == len(info.shape), info.name
+        for axis, size in zip(info.shape, array.shape, strict=True):
+            assert sizes.setdefault(axis, size) == size, (info.name, axis)
+            assert axis == size or isinstance(axis, str)
+    return outputs
 
 
 def assert_close(one, other, tolerance=None):

@@ -4,6 +4,8 @@ import inspect
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 onnx = pytest.importorskip("onnx", reason="NOT TESTED: needs onnx, which builds the models")
 runtime = pytest.importorskip("onnxruntime", reason="NOT TESTED: needs onnxruntime")
@@ -153,6 +155,44 @@ def test_wrappers_in_wrappers():
     compare(model, numbers(T, B, F), LENGTHS)
     compare_steps(model, numbers(T, B, F))
     compare(fastrnn.Highway(fastrnn.Tanh(), F, seed=1), numbers(T, B, F))
+
+
+PARTS = {
+    "GRU": lambda b: fastrnn.GRU(F, F, batch_first=b, seed=1),
+    "LSTM": lambda b: fastrnn.LSTM(
+        F, F, 2, bidirectional=True, merge_mode="sum", batch_first=b, seed=6
+    ),
+    "IndRNN": lambda b: fastrnn.IndRNN(F, F, nonlinearity="tanh", batch_first=b, seed=2),
+    "Linear": lambda b: fastrnn.Linear(F, F, seed=3),
+    "LayerNorm": lambda b: trained_layer_norm(F),
+    "BatchNorm": lambda b: trained_batch_norm(batch_first=b),
+    "Dropout": lambda b: fastrnn.VariationalDropout(0.5, batch_first=b),
+    "Sigmoid": lambda b: fastrnn.Sigmoid(),
+}
+WRAPPERS = [
+    lambda layer: layer,
+    fastrnn.Sequential,
+    fastrnn.Residual,
+    lambda layer: fastrnn.Highway(layer, F, seed=4),
+]
+
+
+@settings(max_examples=20)
+@given(
+    parts=st.lists(
+        st.tuples(st.sampled_from(sorted(PARTS)), st.sampled_from(WRAPPERS)), max_size=4
+    ),
+    batch_first=st.booleans(),
+    pooling=st.sampled_from([None, fastrnn.LastStep, fastrnn.MeanPooling, fastrnn.MaxPooling]),
+    ragged=st.booleans(),
+)
+def test_any_model(parts, batch_first, pooling, ragged):
+    layers = [wrapper(PARTS[name](batch_first)) for name, wrapper in parts]
+    head = [] if pooling is None else [pooling(batch_first), fastrnn.Linear(F, 3, seed=5)]
+    model = fastrnn.Sequential(*layers, *head)
+    x = numbers(B, T, F) if batch_first else numbers(T, B, F)
+    ragged &= model.recurrent or model.uses_lengths
+    compare(model, x, LENGTHS if ragged else None)
 
 
 @pytest.mark.parametrize("pooling", [fastrnn.LastStep, fastrnn.MeanPooling, fastrnn.MaxPooling])
