@@ -56,6 +56,13 @@ def numbers(*shape, dtype="float32", seed=5):
     return np.random.default_rng(seed).normal(size=shape).astype(dtype)
 
 
+def padded(array, lengths):
+    """Time first; what padding holds must not be seen."""
+    for b, length in enumerate(() if lengths is None else lengths):
+        array[length:, b] = np.nan
+    return array
+
+
 def flat(state):
     """The arrays of a nested state, in order."""
     if isinstance(state, tuple):

@@ -24,6 +24,7 @@ from onnx_export_cases import (  # noqa: E402
     compare_steps,
     flat,
     numbers,
+    padded,
     random_states,
     run,
     session_of,
@@ -222,13 +223,6 @@ def test_estimators_through_their_networks():
 
 
 # --- attention ------------------------------------------------------------------------------------
-
-
-def padded(array, lengths):
-    """Time first; what padding holds must not be seen."""
-    for b, length in enumerate(() if lengths is None else lengths):
-        array[length:, b] = np.nan
-    return array
 
 
 @pytest.mark.parametrize(

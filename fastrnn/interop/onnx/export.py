@@ -252,7 +252,9 @@ def _suffixes(names: Sequence[str]) -> dict[str, str]:
 
 def _first_value(graph: Graph, layers: Sequence[Layer]) -> Value:
     """Declare the model's input as the first layer that cares wants it."""
-    like = next((layer for layer in layers if isinstance(layer, SEES_TIME)), None)
+    seeing = [layer for layer in layers if isinstance(layer, SEES_TIME)]
+    others = [layer for layer in layers if getattr(layer, "batch_first", False)]
+    like = next(iter(seeing + others), None)
     sized = next((layer for layer in layers if _features(layer)), None)
     if not isinstance(sized, Embedding):
         return first_input(graph, like, _features(sized) if sized else "F")
