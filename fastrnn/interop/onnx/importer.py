@@ -23,6 +23,11 @@ class Model:
 
     A model holds no state between calls, and may be called by several threads at a time.
 
+    Parameters
+    ----------
+    proto : onnx.ModelProto
+        Checked, with operators that there are kernels for.
+
     Attributes
     ----------
     inputs, outputs : tuple of ValueInfo
@@ -43,6 +48,7 @@ class Model:
         by_name = {info.name: info for info in graph.input}
         self.inputs = tuple(value_info(by_name[name]) for name in self._program.inputs)
         self.outputs = tuple(value_info(info) for info in graph.output)
+        self._names = {info.name for info in self.inputs}
         self.metadata = {each.key: each.value for each in proto.metadata_props}
 
     def get_inputs(self) -> tuple[ValueInfo, ...]:
@@ -103,13 +109,14 @@ class Model:
             If an input is missing or unknown, has another shape, or does not fit a node: the
             node is named.
         """
-        if input_feed.keys() != {info.name for info in self.inputs}:
-            names = [info.name for info in self.inputs]
-            raise ValueError(f"input_feed: expected {names}, got {list(input_feed)}")
+        if input_feed.keys() != self._names:
+            expected = [info.name for info in self.inputs]
+            raise ValueError(f"input_feed: expected {expected}, got {list(input_feed)}")
         arguments = [info.checked(input_feed[info.name]) for info in self.inputs]
         with np.errstate(all="ignore"):  # as ONNX has it: 1 / 0 is infinite
             results = self._program.run(arguments)
-        results = [_own(result, arguments) for result in results]
+        owners = {id(owner) for each in arguments for owner in (each, each.base)} - {id(None)}
+        results = [_own(result, owners) for result in results]
         if output_names is None:
             return results
         by_name = {info.name: result for info, result in zip(self.outputs, results, strict=True)}
@@ -125,14 +132,16 @@ class Model:
         return f"Model({listed(self.inputs)} -> {listed(self.outputs)})"
 
 
-def _own(result: Any, arguments: Sequence[Array]) -> Array:
-    """Return an output as an array that neither the caller's arrays nor the weights change with."""
-    array = np.asarray(result)
-    if not array.flags.writeable or (
-        not array.flags.owndata and any(np.may_share_memory(array, each) for each in arguments)
-    ):
+def _own(result: Any, owners: set[int]) -> Array:
+    """Return an output as an array that neither the caller's arrays nor the weights change with.
+
+    owners: the identities of what owns the memory of the caller's arrays; that of weights is
+    read-only. (A view's base is no view: NumPy has it so.)
+    """
+    array = result if type(result) is np.ndarray else np.asarray(result)
+    if id(array) in owners or id(array.base) in owners or not array.flags.writeable:
         return array.copy()
-    return array.copy() if any(array is each for each in arguments) else array
+    return array
 
 
 def import_model(model: str | os.PathLike[str] | bytes | Any) -> Model:

@@ -100,21 +100,21 @@ class ValueInfo(NamedTuple):
 
     def checked(self, value: Any) -> Array:
         """Return a value as an array; TypeError, ValueError if it is none of this kind."""
-        array: Array
-        if hasattr(value, "__array__") or hasattr(value, "__dlpack__"):
-            array = np.asarray(value)
-        else:
-            array = np.asarray(value, self.dtype)
+        array: Array = value
+        if type(value) is not np.ndarray:
+            array = np.asarray(value, None if hasattr(value, "__array__") else self.dtype)
         if array.dtype != self.dtype:
             raise TypeError(f"{self.name}: expected an array of {self.dtype}, got {array.dtype}")
         shape = self.shape
-        if shape is None or array.shape == shape:
+        if shape is None or shape == array.shape:
             return array
-        if len(shape) != array.ndim or any(
-            type(size) is int and size != got for size, got in zip(shape, array.shape, strict=True)
-        ):
-            raise ValueError(f"{self.name}: expected the shape {shape}, got {array.shape}")
-        return array
+        if len(shape) == array.ndim:
+            for size, got in zip(shape, array.shape, strict=True):
+                if type(size) is int and size != got:
+                    break
+            else:
+                return array
+        raise ValueError(f"{self.name}: expected the shape {shape}, got {array.shape}")
 
 
 def value_info(proto: Any) -> ValueInfo:
