@@ -57,8 +57,8 @@ def _gemm(node: Node) -> Kernel:
     alpha, beta = node.attribute("alpha", 1.0), node.attribute("beta", 1.0)
     turn_a, turn_b = node.attribute("transA", 0), node.attribute("transB", 0)
     weight, bias = node.constant(1), node.constant(2)
-    known = weight is not None and (bias is not None or not node.has(2))
-    if known and not turn_a and alpha == beta == 1.0 and weight.ndim == 2:
+    plain = alpha == beta == 1.0 and not turn_a and (bias is not None or not node.has(2))
+    if plain and weight is not None and weight.ndim == 2:
         turned = weight.T if turn_b else weight
         if bias is None or bias.shape == turned.shape[1:]:
             node.take(1)
@@ -120,7 +120,7 @@ REDUCTIONS: dict[str, Reduce] = {
     "ReduceMean": lambda x, axes, keep: np.mean(x, axes, keepdims=keep).astype(x.dtype),
     "ReduceMin": _extreme(np.minimum, True),
     "ReduceProd": lambda x, axes, keep: np.prod(x, axes, x.dtype, keepdims=keep),
-    "ReduceSum": lambda x, axes, keep: np.add.reduce(x, axes, x.dtype, keepdims=keep),
+    "ReduceSum": lambda x, axes, keep: x.sum(axes, x.dtype, keepdims=keep),
     "ReduceSumSquare": lambda x, axes, keep: np.sum(np.square(x), axes, x.dtype, keepdims=keep),
 }
 

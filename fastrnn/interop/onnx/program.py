@@ -169,10 +169,8 @@ class Program:
         for step in reversed(steps):
             ended = {*step.inputs, *step.outputs} - kept
             kept |= ended
-            places = step.inputs
-            get = (
-                itemgetter(*places) if len(places) > 1 else itemgetter(slice(p := places[0], p + 1))
-            )
+            first, *others = step.inputs
+            get = itemgetter(*step.inputs) if others else itemgetter(slice(first, first + 1))
             running.append((step.kernel, get, step.outputs[0], step.outputs, tuple(ended)))
         self._running = running[::-1]
         self._labels = [step.label for step in steps]
