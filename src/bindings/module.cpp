@@ -8,4 +8,6 @@ PYBIND11_MODULE(_core, m) {
   fastrnn::bindings::register_stack(m);
   fastrnn::bindings::register_ops(m);
   fastrnn::bindings::register_norm(m);
+  fastrnn::bindings::register_watch(m);
+  fastrnn::bindings::register_xla(m);
 }

@@ -3,6 +3,8 @@
 // layer makes it plain, or says what is wrong with it.
 #include "sequence/stack.h"
 
+#include <cstdint>
+
 #include "bindings/module.h"
 #include "bindings/recurrent.h"
 
@@ -85,6 +87,42 @@ class PyStack {
     return directions_ == 2 ? py::none() : run(Call(), x, state, py::none());
   }
 
+  // As call, of memory that belongs to another library's arrays: x (T, B, I) by its address, sizes and
+  // strides in values, the contiguous states by theirs, 0 where there are none. The caller answers for
+  // them: nothing is checked.
+  py::object call_at(std::uintptr_t x, Index steps, Index batch, Index step, Index row,
+                     std::uintptr_t h0, std::uintptr_t c0, bool batch_first) const {
+    Call call = call_of(x, batch, row, h0, c0);
+    call.whole = true;
+    call.batch_first = batch_first;
+    call.in.steps = steps;
+    call.in.x.step = step;
+    return finish(call);
+  }
+
+  // As step, of memory as for call_at, of one plain layer: h (B, H), or (h, c); (H,) if unbatched.
+  py::object step_at(std::uintptr_t x, Index batch, Index row, std::uintptr_t h0, std::uintptr_t c0,
+                     bool unbatched) const {
+    const Index H = cells_[0]->hidden_size;
+    if (cells_.size() != 1 || cells_[0]->projects)
+      throw py::value_error("step_at: expected one layer without projection");
+    const Call call = call_of(x, batch, row, h0, c0);
+    const Shape shape = unbatched ? Shape{H} : Shape{batch, H};
+    LayerOutput<Real> out = {};
+    py::array_t<Real> h = new_array<Real>(shape);
+    out.h_n = h.mutable_data();
+    py::array_t<Real> y = new_array<Real>(shape);
+    out.y = {y.mutable_data(), batch * H, H};
+    if (!has_cell_state(cells_[0]->kind)) {
+      forward(call.in, out);
+      return std::move(h);
+    }
+    py::array_t<Real> c = new_array<Real>(shape);
+    out.c_n = c.mutable_data();
+    forward(call.in, out);
+    return py::make_tuple(std::move(h), std::move(c));
+  }
+
  private:
   // Shorter calls keep the interpreter lock: 50,000 multiply-adds, a few microseconds, cost less than
   // another thread's turn. A row's step counts as at least 1000.
@@ -97,11 +135,26 @@ class PyStack {
     py::handle attention = py::none();
   };
 
+  static Call call_of(std::uintptr_t x, Index batch, Index row, std::uintptr_t h0,
+                      std::uintptr_t c0) {
+    Call call = {};
+    call.in.steps = 1;
+    call.in.batch = batch;
+    call.in.x = {reinterpret_cast<const Real*>(x), 0, row};
+    call.in.h0 = reinterpret_cast<const Real*>(h0);
+    call.in.c0 = reinterpret_cast<const Real*>(c0);
+    return call;
+  }
+
   py::object run(Call call, const py::handle& x, const py::handle& state,
                  const py::handle& lengths) const {
     if (!take_x(call, x) || !take_state(call, state) || !take_lengths(call, lengths) ||
         !take_attention(call))
       return py::none();
+    return finish(call);
+  }
+
+  py::object finish(const Call& call) const {
     const LayerInput<Real>& in = call.in;
     const bool swapped = call.batch_first && !call.unbatched;
     const Index width = directions_ * cells_[0]->output_size;
@@ -227,6 +280,10 @@ void register_type(py::module_& m, const char* name) {
       .def(py::init<const py::list&>(), py::arg("layers"))
       .def("call", &PyStack<Real>::call, py::arg("x"), py::arg("state"), py::arg("lengths"),
            py::arg("batch_first"), py::arg("attention") = py::none())
+      .def("call_at", &PyStack<Real>::call_at, py::arg("x"), py::arg("steps"), py::arg("batch"),
+           py::arg("step"), py::arg("row"), py::arg("h0"), py::arg("c0"), py::arg("batch_first"))
+      .def("step_at", &PyStack<Real>::step_at, py::arg("x"), py::arg("batch"), py::arg("row"),
+           py::arg("h0"), py::arg("c0"), py::arg("unbatched"))
       .def("step", &PyStack<Real>::step, py::arg("x_t"), py::arg("state"));
 }
 
