@@ -31,7 +31,9 @@ class Model:
     Attributes
     ----------
     inputs, outputs : tuple of ValueInfo
-        With name, dtype and shape; without initialisers.
+        With name, dtype and shape.
+    defaults : tuple of ValueInfo
+        Inputs that may be left out, as the model has arrays in their place.
     metadata : dict of str to str
         The model's ``metadata_props``.
 
@@ -44,16 +46,24 @@ class Model:
 
     def __init__(self, proto: Any) -> None:
         graph = proto.graph
-        self._program = Program(graph, opset_version(proto), {})
-        by_name = {info.name: info for info in graph.input}
-        self.inputs = tuple(value_info(by_name[name]) for name in self._program.inputs)
+        self._version = opset_version(proto)
+        self._programs = {frozenset[str](): Program(graph, self._version)}  # by what is overridden
+        initialised = {tensor.name for tensor in graph.initializer}
+        inputs = [value_info(info) for info in graph.input]
+        self.inputs = tuple(info for info in inputs if info.name not in initialised)
         self.outputs = tuple(value_info(info) for info in graph.output)
+        self.defaults = tuple(info for info in inputs if info.name in initialised)
         self._names = {info.name for info in self.inputs}
+        self._graph = graph if self.defaults else None
         self.metadata = {each.key: each.value for each in proto.metadata_props}
 
     def get_inputs(self) -> tuple[ValueInfo, ...]:
         """Return `inputs`, as ONNX Runtime's InferenceSession does."""
         return self.inputs
+
+    def get_overridable_initializers(self) -> tuple[ValueInfo, ...]:
+        """Return `defaults`, as ONNX Runtime's InferenceSession does."""
+        return self.defaults
 
     def get_outputs(self) -> tuple[ValueInfo, ...]:
         """Return `outputs`, as ONNX Runtime's InferenceSession does."""
@@ -65,7 +75,7 @@ class Model:
         Parameters
         ----------
         *args, **kwargs : array_like
-            The inputs, in the order of `inputs` or by name.
+            The inputs, in the order of `inputs` or by name; `defaults` by name.
 
         Returns
         -------
@@ -94,12 +104,13 @@ class Model:
         output_names : sequence of str or None
             Which outputs are wanted; None: all, in the order of `outputs`.
         input_feed : mapping of str to array_like
-            All the inputs by name. Arrays must have the input's dtype; lists are converted.
+            All the inputs by name, and any of `defaults`: for each choice of these the model is
+            prepared anew at its first use. Arrays must have the input's dtype; lists are converted.
 
         Returns
         -------
         list of ndarray
-            Arrays of their own: they share no memory with the inputs or the model's weights.
+            They share no memory with the inputs or the model's weights.
 
         Raises
         ------
@@ -109,12 +120,14 @@ class Model:
             If an input is missing or unknown, has another shape, or does not fit a node: the
             node is named.
         """
+        program, inputs = self._programs[frozenset()], self.inputs
         if input_feed.keys() != self._names:
-            expected = [info.name for info in self.inputs]
-            raise ValueError(f"input_feed: expected {expected}, got {list(input_feed)}")
-        arguments = [info.checked(input_feed[info.name]) for info in self.inputs]
+            program = self._overridden(input_feed)
+            by_name = {info.name: info for info in (*self.inputs, *self.defaults)}
+            inputs = tuple(by_name[name] for name in program.inputs)
+        arguments = [info.checked(input_feed[info.name]) for info in inputs]
         with np.errstate(all="ignore"):  # as ONNX has it: 1 / 0 is infinite
-            results = self._program.run(arguments)
+            results = program.run(arguments)
         owners = {id(owner) for each in arguments for owner in (each, each.base)} - {id(None)}
         results = [_own(result, owners) for result in results]
         if output_names is None:
@@ -124,6 +137,17 @@ class Model:
         if unknown:
             raise ValueError(f"output_names: expected some of {list(by_name)}, got {unknown}")
         return [by_name[name] for name in output_names]
+
+    def _overridden(self, input_feed: Mapping[str, Any]) -> Program:
+        """Return the program with those of `defaults` as inputs that there are arrays for."""
+        optional = {info.name for info in self.defaults}
+        if input_feed.keys() - optional != self._names:
+            expected = [info.name for info in self.inputs]
+            raise ValueError(f"input_feed: expected {expected}, got {list(input_feed)}")
+        names = frozenset(input_feed.keys() & optional)
+        if names not in self._programs:
+            self._programs[names] = Program(self._graph, self._version, overridden=names)
+        return self._programs[names]
 
     def __repr__(self) -> str:
         def listed(values: tuple[ValueInfo, ...]) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from operator import itemgetter
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -29,13 +30,15 @@ class Program:
         Checked by onnx.checker: nodes are in the order of their use.
     version : int
         Of the set of operators.
-    outer : mapping of str to ndarray
+    outer : mapping of str to ndarray, optional
         Constants of the graphs around this one.
+    overridden : collection of str, optional
+        Names of initialisers that are inputs.
 
     Attributes
     ----------
     inputs : tuple of str
-        Names, without those of initialisers.
+        Names, without those of initialisers that are not overridden.
     captures : tuple of str
         Names of other graphs' values, taken as inputs after these.
 
@@ -45,15 +48,22 @@ class Program:
         If an attribute or a constant is not what the operator takes.
     """
 
-    def __init__(self, graph: Any, version: int, outer: Mapping[str, Array]) -> None:
+    def __init__(
+        self,
+        graph: Any,
+        version: int,
+        outer: Mapping[str, Array] = MappingProxyType({}),
+        overridden: Collection[str] = (),
+    ) -> None:
         self._version = version
         self._constants: dict[str, Array] = dict(outer)
         self._template: list[Any] = [None]
         self._places: dict[str, int] = {}
         self._steps: list[Step] = []
-        for tensor in graph.initializer:
+        initialisers = [t for t in graph.initializer if t.name not in overridden]
+        initialised = {tensor.name for tensor in initialisers}
+        for tensor in initialisers:
             self._constants[tensor.name] = array_of(tensor)
-        initialised = {tensor.name for tensor in graph.initializer}
         self.inputs = tuple(i.name for i in graph.input if i.name not in initialised)
         for name in self.inputs:
             self._constants.pop(name, None)  # of an outer graph, where names may be the same
