@@ -9,7 +9,15 @@ import numpy as np
 
 from .nodes import Array
 
-__all__ = ["ValueInfo", "array_of", "attributes_of", "dtype_of", "require_onnx", "value_info"]
+__all__ = [
+    "ValueInfo",
+    "array_of",
+    "attributes_of",
+    "check_here",
+    "dtype_of",
+    "require_onnx",
+    "value_info",
+]
 
 DTYPES = tuple(
     np.dtype(name)
@@ -44,12 +52,17 @@ def dtype_of(element_type: int) -> np.dtype[Any]:
     return dtype
 
 
+def check_here(tensor: Any) -> None:
+    """Raise ValueError if the data of a TensorProto are not in it."""
+    if tensor.data_location == require_onnx().TensorProto.EXTERNAL:
+        raise ValueError(f"model: {tensor.name!r} lies in another file; import the model's path")
+
+
 def array_of(tensor: Any) -> Array:
     """Return a TensorProto as a read-only array; ValueError if its data are not of its shape."""
     onnx = require_onnx()
     dtype = dtype_of(tensor.data_type)
-    if tensor.data_location == onnx.TensorProto.EXTERNAL:
-        raise ValueError(f"model: {tensor.name!r} lies in another file; import the model's path")
+    check_here(tensor)
     try:
         array = np.asarray(onnx.numpy_helper.to_array(tensor), dtype)
     except ValueError as error:
