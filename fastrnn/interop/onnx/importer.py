@@ -122,9 +122,7 @@ class Model:
         """
         program, inputs = self._programs[frozenset()], self.inputs
         if input_feed.keys() != self._names:
-            program = self._overridden(input_feed)
-            by_name = {info.name: info for info in (*self.inputs, *self.defaults)}
-            inputs = tuple(by_name[name] for name in program.inputs)
+            program, inputs = self._overridden(input_feed)
         arguments = [info.checked(input_feed[info.name]) for info in inputs]
         with np.errstate(all="ignore"):  # as ONNX has it: 1 / 0 is infinite
             results = program.run(arguments)
@@ -138,7 +136,7 @@ class Model:
             raise ValueError(f"output_names: expected some of {list(by_name)}, got {unknown}")
         return [by_name[name] for name in output_names]
 
-    def _overridden(self, input_feed: Mapping[str, Any]) -> Program:
+    def _overridden(self, input_feed: Mapping[str, Any]) -> tuple[Program, tuple[ValueInfo, ...]]:
         """Return the program with those of `defaults` as inputs that there are arrays for."""
         optional = {info.name for info in self.defaults}
         if input_feed.keys() - optional != self._names:
@@ -147,7 +145,9 @@ class Model:
         names = frozenset(input_feed.keys() & optional)
         if names not in self._programs:
             self._programs[names] = Program(self._graph, self._version, overridden=names)
-        return self._programs[names]
+        by_name = {info.name: info for info in (*self.inputs, *self.defaults)}
+        program = self._programs[names]
+        return program, tuple(by_name[name] for name in program.inputs)
 
     def __repr__(self) -> str:
         def listed(values: tuple[ValueInfo, ...]) -> str:
