@@ -9,7 +9,29 @@ B = 5
 LENGTHS = np.array([7, 0, 3, 1, 6])
 
 
+class Both:
+    """A graph run by ONNX Runtime and, imported again, by fastrnn, which has to give the same."""
+
+    def __init__(self, proto):
+        from fastrnn.interop.onnx import import_model
+
+        self.session, self.model = runtime_of(proto), import_model(proto)
+
+    def run(self, names, inputs):
+        outputs = self.session.run(names, inputs)
+        for one, other in zip(self.model.run(names, inputs), outputs, strict=True):
+            assert_close(one, other)
+        return outputs
+
+    def __getattr__(self, name):
+        return getattr(self.session, name)
+
+
 def session_of(proto):
+    return Both(proto)
+
+
+def runtime_of(proto):
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

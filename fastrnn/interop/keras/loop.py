@@ -68,8 +68,10 @@ def run(layer: Any, sequences: Any, initial_state: Any, mask: Any, training: Any
     last, outputs = _outputs(layer, y, new_states[-1][0], states[-1][0], steps)
     if len(states) == 1:
         return last, outputs, new_states[0]
-    return last, outputs, keras.tree.pack_sequence_as(
-        list(initial_state), keras.tree.flatten(new_states)
+    return (
+        last,
+        outputs,
+        keras.tree.pack_sequence_as(list(initial_state), keras.tree.flatten(new_states)),
     )
 
 
@@ -115,9 +117,7 @@ def _run_cells(
         if training and cell.dropout:  # one mask for all steps, drawn by Keras
             x = x * ops.expand_dims(cell.get_dropout_mask(x[:, 0, :]), 1)
         weights = cell_weights(cell)
-        x, h_n, c_n = backends.run_layer(
-            kind_of(cell), x, weights, h, c[0] if c else None, lengths
-        )
+        x, h_n, c_n = backends.run_layer(kind_of(cell), x, weights, h, c[0] if c else None, lengths)
         new_states.append([h_n, c_n] if c else [h_n])
     return x, new_states
 
