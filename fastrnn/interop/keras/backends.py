@@ -51,7 +51,7 @@ def run_layer(
         w_ih, w_hh, b_ih or None, b_hh or None, in PyTorch's shapes and order of gates.
     h0, c0 : tensor, shape (B, H)
         c0 is None but for an LSTM.
-    lengths : tensor of int64, shape (B,), or None
+    lengths : tensor of int32, shape (B,), or None
 
     Returns
     -------
@@ -61,6 +61,8 @@ def run_layer(
         c_n is None but for an LSTM.
     """
     h0, c0 = h0[None], None if c0 is None else c0[None]
+    if lengths is not None and keras.backend.backend() != "jax":  # which may have no int64
+        lengths = keras.ops.cast(lengths, "int64")
     y, h_n, c_n = _layer(kind, x, weights, h0, c0, lengths)
     return y, h_n[0], None if c_n is None else c_n[0]
 
