@@ -12,6 +12,10 @@ keras = pytest.importorskip("keras", reason="NOT TESTED: needs keras 3")
 if keras.backend.backend() != BACKEND:
     pytest.skip("NOT TESTED: Keras already runs on another backend", allow_module_level=True)
 
+from fastrnn.interop import keras as interop  # noqa: E402
+
+__all__ = ["BACKEND", "FILTERS", "interop", "keras", "numpy_of", "value_and_gradients"]
+
 # Of Keras on PyTorch, of its generators and of what JAX and TensorFlow import.
 FILTERS = (
     "ignore:__array__ implementation:DeprecationWarning",

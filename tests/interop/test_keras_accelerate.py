@@ -9,9 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastrnn.interop import keras as interop
-from fastrnn.interop.keras import backends
-from keras_cases import BACKEND, FILTERS, keras, numpy_of, value_and_gradients
+from keras_cases import BACKEND, FILTERS, interop, keras, numpy_of, value_and_gradients
 
 pytestmark = [pytest.mark.filterwarnings(f) for f in FILTERS]
 
@@ -25,13 +23,13 @@ STATES = {"SimpleRNN": 1, "GRU": 1, "LSTM": 2}
 def kernels(monkeypatch):
     """The kinds of the calls that reached the kernels, so far; of traces, where Keras traces."""
     calls = []
-    run_layer = backends.run_layer
+    run_layer = interop.backends.run_layer
 
     def counted(kind, *arguments):
         calls.append(kind)
         return run_layer(kind, *arguments)
 
-    monkeypatch.setattr(backends, "run_layer", counted)
+    monkeypatch.setattr(interop.backends, "run_layer", counted)
     return calls
 
 
