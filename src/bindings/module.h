@@ -6,11 +6,12 @@
 namespace fastrnn::bindings {
 
 void register_config(pybind11::module_& m);
-void register_fingerprint(pybind11::module_& m);
 void register_limits(pybind11::module_& m);
 void register_recurrent(pybind11::module_& m);
 void register_stack(pybind11::module_& m);
 void register_ops(pybind11::module_& m);
 void register_norm(pybind11::module_& m);
+void register_watch(pybind11::module_& m);
+void register_xla(pybind11::module_& m);
 
 }  // namespace fastrnn::bindings

@@ -52,16 +52,7 @@ std::initializer_list<int> input_gates(CellKind kind) {
   return is_gru(kind) ? gru : rnn;
 }
 
-// Blocks of H: see cached and d_z_values in cell.h.
-int cached_blocks(CellKind kind, bool general) {
-  switch (kind) {
-    case CellKind::lstm: return 5;
-    case CellKind::gru:
-    case CellKind::lstm_coupled: return 4;
-    case CellKind::gru_reset_before: return 3;
-    default: return general ? 1 : 0;
-  }
-}
+// Blocks of H: see d_z_values in cell.h.
 int gradient_blocks(CellKind kind, bool general) {
   switch (kind) {
     case CellKind::lstm: return general ? 7 : 4;
@@ -83,6 +74,16 @@ Index norm_cached(const CellWeights<Real>& w) {
 }
 
 }  // namespace
+
+int cached_blocks(CellKind kind, bool general) {
+  switch (kind) {
+    case CellKind::lstm: return 5;
+    case CellKind::gru:
+    case CellKind::lstm_coupled: return 4;
+    case CellKind::gru_reset_before: return 3;
+    default: return general ? 1 : 0;
+  }
+}
 
 GateBlocks input_blocks(CellKind kind) {
   if (is_gru(kind)) return {{{0, 2, 1}, {1, 0, 2}}, 2};

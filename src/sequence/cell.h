@@ -20,6 +20,9 @@ struct CellWeights {
   const CellOptions<Real>* options;
 };
 
+// Blocks of H values that training keeps of a row's step; general: of a cell with options.
+int cached_blocks(CellKind kind, bool general);
+
 // Blocks of a row of d_z (kernels.h) and the rows of a PyTorch weight that they belong to, in H.
 struct GateBlock {
   int d_z, weight, count;

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .functional import train_layer
+from .ops import step_compiled
 from .packing import Packed, key_of
 from .reasons import REJECTED, dtype_reason, surroundings, tensor_reason, weights_reason
 from .threads import follow_threads
@@ -26,9 +27,8 @@ class _Cell(torch.nn.RNNCellBase):
     def forward(self, input: Tensor, hx: State = None) -> Any:
         """Run one step; see the class of the same name in torch.nn."""
         if torch.compiler.is_compiling():
-            from .ops import step_compiled
-
-            return step_compiled(self, input, hx) or super().forward(input, hx)
+            result = step_compiled(self, cell_kind(self), input, hx)
+            return super().forward(input, hx) if result is None else result
         weights = _weights(self)
         state = _take(self, input, hx, weights[0])
         if isinstance(state, str):
@@ -94,8 +94,8 @@ def _take(
     reason = surroundings() or dtype_reason(dtype) or tensor_reason("the input", input, dtype)
     if reason is not None:
         return reason
-    *rows, size = input.shape
-    if len(rows) > 1 or size != cell.input_size or rows == [0]:
+    rows, size = input.shape[:-1], cell.input_size
+    if input.shape[-1:] != (size,) or len(rows) > 1 or rows == (0,):
         return REJECTED
     if hx is None:
         return ()
@@ -118,7 +118,8 @@ def _require_grad(tensors: tuple[Any, ...]) -> bool:
 def _packed_of(cell: torch.nn.RNNCellBase, weights: tuple[Any, ...]) -> Packed | None:
     """Return the weights packed; None for weights that the kernels do not take."""
     packed = _packed.get(cell)
-    if packed is None or not packed.is_of(key_of(weights), 1):
+    present = weights if weights[2] is not None else weights[:2]
+    if packed is None or not packed.is_of(key_of(present), 1):
         if weights_reason(weights, weight_shapes(cell)) is not None:
             return None
         packed = _packed[cell] = Packed.of(cell_kind(cell), [[(*weights, None)]])

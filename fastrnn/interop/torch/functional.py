@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -316,8 +317,7 @@ def torchs_own(
     options = (flat[2] is not None, 1, 0.0, False, D == 2)
     weights = [w for w in flat if w is not None]
     function = getattr(torch._VF, kind)
-    # oneDNN's LSTM has no gradients of gradients.
-    with torch.backends.mkldnn.flags(enabled=False):
+    with _without_onednn():
         if lengths is None:
             y, h_n, *c_n = function(x, hx, weights, *options, False)
         else:
@@ -329,3 +329,14 @@ def torchs_own(
             rows = packed._replace(data=data)
             y = pad_packed_sequence(rows, total_length=x.shape[0])[0]
     return y, h_n, c_n[0] if c_n else None
+
+
+@contextlib.contextmanager
+def _without_onednn() -> Iterator[None]:
+    """Leave out oneDNN's LSTM, which has no gradients of gradients."""
+    before = torch._C._get_mkldnn_enabled()
+    torch._C._set_mkldnn_enabled(False)
+    try:
+        yield
+    finally:
+        torch._C._set_mkldnn_enabled(before)

@@ -12,6 +12,7 @@ from torch.nn.functional import dropout
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from .functional import infer, infer_ragged, train_layer
+from .ops import run_compiled
 from .packing import Direction, Packed, directions_of, key_of
 from .reasons import REJECTED, dtype_reason, surroundings, tensor_reason, weights_reason
 from .threads import follow_threads
@@ -37,9 +38,8 @@ class _Recurrent(torch.nn.RNNBase):
     def forward(self, input: Tensor | PackedSequence, hx: State = None) -> tuple[Any, State]:
         """Run the layers over whole sequences; see the class of the same name in torch.nn."""
         if torch.compiler.is_compiling():
-            from .ops import forward_compiled
-
-            return forward_compiled(self, input, hx) or super().forward(input, hx)
+            result = run_compiled(self, input, hx)
+            return super().forward(input, hx) if result is None else result
         if isinstance(input, torch.fx.Proxy):  # as torch.fx does with torch's own modules
             path = input.tracer.path_of_module(self)
             return input.tracer.create_proxy("call_module", path, (input, hx), {})

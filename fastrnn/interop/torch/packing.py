@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -16,9 +17,9 @@ __all__ = ["Direction", "Packed", "directions_of", "numpy_of", "pack_layer"]
 # weight_ih, weight_hh, bias_ih, bias_hh, weight_hr of one direction of one layer.
 Direction = tuple[Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None]
 
-# Torch does not count what is written to a parameter through `.data`, through NumPy, or in inference
-# mode. Calls of so many steps and rows or more look at all of the memory, which costs them a few per
-# cent at most; shorter ones at a sample.
+# Torch does not count what is written to a parameter through `.data`, through NumPy or in inference
+# mode. Calls of so many steps and rows or more look at all of the memory, which costs them a few
+# per cent at most; shorter ones at a sample.
 WHOLE_FROM = 64
 
 
@@ -52,33 +53,31 @@ class Packed(NamedTuple):
 
     stack: Any
     key: list[int]
-    memory: tuple[tuple[int, int], ...]  # address and bytes of each weight
-    prints: tuple[bytes, bytes]  # of a sample, of all of it
-    held: list[Tensor]  # so that no other tensor gets these addresses
+    watch: _core.Watch
+    held: list[Tensor]  # so that what is watched stays, and no other tensor gets these addresses
 
     @classmethod
     def of(cls, kind: str, layers: Sequence[Sequence[Direction]]) -> Packed:
         """Pack the directions of each layer."""
         weights = [w for layer in layers for direction in layer for w in direction if w is not None]
-        memory = tuple((w.data_ptr(), w.nbytes) for w in weights if w.is_contiguous())
-        prints = (_core.fingerprint(memory, False), _core.fingerprint(memory, True))
+        whole = all(w.is_contiguous() for w in weights)
+        watch = _core.Watch(tuple((w.data_ptr(), w.nbytes) for w in weights) if whole else ())
         stack = _core.StackFloat32 if weights[0].dtype == torch.float32 else _core.StackFloat64
         packed = stack([pack_layer(kind, layer, False) for layer in layers])
         # Strided weights, which are rare, are packed at each call: no key equals this one.
-        key = key_of(weights) if len(memory) == len(weights) else []
-        return cls(packed, key, memory, prints, [w.detach() for w in weights])
+        return cls(packed, key_of(weights) if whole else [], watch, [w.detach() for w in weights])
 
     def is_of(self, key: list[int], work: int) -> bool:
         """Whether weights of this key are those packed; `work`: steps times rows of the call."""
-        if self.key != key:
-            return False
-        whole = work >= WHOLE_FROM
-        return _core.fingerprint(self.memory, whole) == self.prints[whole]
+        return self.key == key and self.watch.unchanged(work >= WHOLE_FROM)
 
 
-def key_of(weights: Sequence[Tensor | None]) -> list[int]:
+def key_of(weights: Sequence[Tensor]) -> list[int]:
     """Return addresses and versions of weights; tensors of inference mode have no versions."""
-    first = weights[0]
-    if first is None or first.is_inference():
-        return [w.data_ptr() for w in weights if w is not None]
-    return [n for w in weights if w is not None for n in (w.data_ptr(), w._version)]
+    if weights[0].is_inference():
+        return [*map(_address, weights)]
+    return [*map(_address, weights), *map(_version, weights)]
+
+
+_address = Tensor.data_ptr
+_version = operator.attrgetter("_version")
