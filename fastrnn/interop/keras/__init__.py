@@ -17,6 +17,12 @@ from .accelerate import Report, accelerate, disable, enable, explain, restore
 from .weights import from_keras, to_keras
 
 __all__ = [
-    *("Report", "accelerate", "disable", "enable", "explain", "restore"),
-    *("from_keras", "to_keras"),
+    "Report",
+    "accelerate",
+    "disable",
+    "enable",
+    "explain",
+    "from_keras",
+    "restore",
+    "to_keras",
 ]

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import keras
 
 from .backends import BACKENDS
-from .loop import Fallback, reason_against, run
+from .loop import FallbackError, reason_against, run
 
 __all__ = ["Report", "accelerate", "disable", "enable", "explain", "restore"]
 
@@ -46,7 +46,7 @@ def _loop(original: Any, layer: Any, *args: Any, **kwargs: Any) -> Any:
     """Run an inner loop by the kernels, or as `original` does where they cannot."""
     try:
         return run(layer, *args, **kwargs)
-    except Fallback:
+    except FallbackError:
         return original(layer, *args, **kwargs)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import keras
@@ -51,7 +52,7 @@ def run_layer(
         w_ih, w_hh, b_ih or None, b_hh or None, in PyTorch's shapes and order of gates.
     h0, c0 : tensor, shape (B, H)
         c0 is None but for an LSTM.
-    lengths : tensor of int64, shape (B,), or None
+    lengths : tensor of int32, shape (B,), or None
 
     Returns
     -------
@@ -61,16 +62,14 @@ def run_layer(
         c_n is None but for an LSTM.
     """
     h0, c0 = h0[None], None if c0 is None else c0[None]
-    y, h_n, c_n = _layer(kind, x, weights, h0, c0, lengths)
+    if lengths is not None and keras.backend.backend() != "jax":  # which may have no int64
+        lengths = keras.ops.cast(lengths, "int64")
+    y, h_n, c_n = _layer()(kind, x, [(*weights, None)], h0, c0, lengths, batch_first=True)
     return y, h_n[0], None if c_n is None else c_n[0]
 
 
-def _layer(kind: str, x: Any, weights: Any, h0: Any, c0: Any, lengths: Any) -> Any:
+def _layer() -> Any:
+    """Return the function `layer` of the backend."""
     backend = keras.backend.backend()
-    if backend == "torch":
-        from ..torch import layer
-    elif backend == "jax":
-        from ..jax import layer
-    else:
-        from .tensorflow import layer
-    return layer(kind, x, [(*weights, None)], h0, c0, lengths, batch_first=True)
+    place = ".tensorflow" if backend == "tensorflow" else f"..{backend}"
+    return importlib.import_module(place, __package__).layer

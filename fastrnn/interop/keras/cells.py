@@ -54,9 +54,7 @@ def _name(function: Any) -> str:
 def cell_weights(cell: Any) -> tuple[Any, Any, Any, Any]:
     """Return w_ih, w_hh, b_ih, b_hh of a built cell as tensors; without a bias both are None."""
     gru = type(cell) is GRUCell
-    w_ih, w_hh = (
-        ops.transpose(_gates(w, gru)) for w in (cell.kernel, cell.recurrent_kernel)
-    )
+    w_ih, w_hh = (ops.transpose(_gates(w, gru)) for w in (cell.kernel, cell.recurrent_kernel))
     if cell.bias is None:
         return w_ih, w_hh, None, None
     bias = _gates(cell.bias, gru)

@@ -16,10 +16,10 @@ from keras import ops
 from . import backends
 from .cells import cell_weights, kind_of, reason_against_cell
 
-__all__ = ["Fallback", "cells_of", "reason_against", "run"]
+__all__ = ["FallbackError", "cells_of", "reason_against", "run"]
 
 
-class Fallback(Exception):
+class FallbackError(Exception):
     """Raised for a call that is left to Keras, with the reason."""
 
 
@@ -50,7 +50,7 @@ def run(layer: Any, sequences: Any, initial_state: Any, mask: Any, training: Any
 
     Raises
     ------
-    Fallback
+    FallbackError
         If the kernels cannot run this call.
     """
     mask = keras.tree.flatten(mask)[0] if mask is not None else None
@@ -68,8 +68,10 @@ def run(layer: Any, sequences: Any, initial_state: Any, mask: Any, training: Any
     last, outputs = _outputs(layer, y, new_states[-1][0], states[-1][0], steps)
     if len(states) == 1:
         return last, outputs, new_states[0]
-    return last, outputs, keras.tree.pack_sequence_as(
-        list(initial_state), keras.tree.flatten(new_states)
+    return (
+        last,
+        outputs,
+        keras.tree.pack_sequence_as(list(initial_state), keras.tree.flatten(new_states)),
     )
 
 
@@ -80,25 +82,25 @@ def _by_cell(layer: Any, initial_state: Any) -> list[Any]:
 
 
 def _check_call(layer: Any, x: Any, states: list[Any], mask: Any, training: Any) -> None:
-    """Raise Fallback if the kernels cannot run this call of a layer that they can run."""
+    """Raise FallbackError if the kernels cannot run this call of a layer that they can run."""
     reason = reason_against(layer) or backends.reason_against_tensor(x)
     if reason is not None:
-        raise Fallback(reason)
+        raise FallbackError(reason)
     if len(x.shape) != 3 or 0 in x.shape or x.shape[2] != layer_inputs(layer):
-        raise Fallback(f"an input of the shape {tuple(x.shape)}")
+        raise FallbackError(f"an input of the shape {tuple(x.shape)}")
     for cell, state in zip(cells_of(layer), states, strict=True):
         if any(tuple(s.shape) != (x.shape[0], cell.units) for s in state):
-            raise Fallback("an initial state of another shape than (batch, units)")
+            raise FallbackError("an initial state of another shape than (batch, units)")
         if training and (cell.recurrent_dropout or not 0.0 <= cell.dropout < 1.0):
-            raise Fallback("recurrent dropout in training")
+            raise FallbackError("recurrent dropout in training")
         if training and cell.dropout and getattr(cell, "implementation", 2) == 1:
-            raise Fallback("dropout of its own for each gate (implementation=1) in training")
+            raise FallbackError("dropout of its own for each gate (implementation=1) in training")
     dtype = keras.backend.standardize_dtype(x.dtype)
     if dtype != layer.compute_dtype and "float" in dtype:
-        raise Fallback(f"an input of {dtype}")
+        raise FallbackError(f"an input of {dtype}")
     if mask is not None and (layer.unroll or tuple(mask.shape) != tuple(x.shape[:2])):
         # Backends differ in what an unrolled layer gives at masked steps.
-        raise Fallback("a mask of an unrolled layer, or of another shape than (batch, steps)")
+        raise FallbackError("a mask of an unrolled layer, or of another shape than (batch, steps)")
 
 
 def layer_inputs(layer: Any) -> int:
@@ -115,9 +117,7 @@ def _run_cells(
         if training and cell.dropout:  # one mask for all steps, drawn by Keras
             x = x * ops.expand_dims(cell.get_dropout_mask(x[:, 0, :]), 1)
         weights = cell_weights(cell)
-        x, h_n, c_n = backends.run_layer(
-            kind_of(cell), x, weights, h, c[0] if c else None, lengths
-        )
+        x, h_n, c_n = backends.run_layer(kind_of(cell), x, weights, h, c[0] if c else None, lengths)
         new_states.append([h_n, c_n] if c else [h_n])
     return x, new_states
 
@@ -148,14 +148,14 @@ class RealSteps:
     real : tensor of bool, shape (B, T)
     count : tensor of int32, shape (B, T)
         Real steps of the row up to and with each step.
-    lengths : tensor of int64, shape (B,)
+    lengths : tensor of int32, shape (B,)
         Real steps of each row.
     """
 
     def __init__(self, mask: Any) -> None:
         self.real = ops.cast(mask, "bool")
         self.count = ops.cumsum(ops.cast(self.real, "int32"), axis=1)
-        self.lengths = ops.cast(self.count[:, -1], "int64")
+        self.lengths = self.count[:, -1]
 
     def to_front(self, x: Any) -> Any:
         """Return x (B, T, I) with the real steps of each row first, in order."""

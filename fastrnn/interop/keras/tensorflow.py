@@ -34,9 +34,11 @@ def layer(
     The gradient runs the layer again, as nothing but tensors can be kept of the first run. It has
     no gradient of its own.
     """
-    assert batch_first and len(weights) == 1
+    assert batch_first
+    assert len(weights) == 1
     own = [w for w in weights[0] if w is not None]
-    given = [x, h0, *([] if c0 is None else [c0]), *own]
+    # A variable would be taken for one that the function captures.
+    given = [tf.convert_to_tensor(t) for t in (x, h0, *([] if c0 is None else [c0]), *own)]
     extra = [] if lengths is None else [lengths]
     bias = len(own) == 4
     results = _differentiable(kind, bias, extra)(*given)
@@ -56,7 +58,8 @@ def _differentiable(kind: str, bias: bool, extra: list[Tensor]) -> Any:
             [x.dtype] * (1 + states),
             stateful=False,
         )
-        for result, shape in zip(results, [(*x.shape[:2], h0.shape[2])] + [h0.shape] * states):
+        shapes = [(*x.shape[:2], h0.shape[2])] + [h0.shape] * states
+        for result, shape in zip(results, shapes, strict=True):
             result.set_shape(shape)
 
         def gradient(*d_results: Tensor) -> Any:

@@ -95,10 +95,9 @@ def from_keras(layer: Any) -> Recurrent:
     ours = make(**config, batch_first=True)
     state = {}
     for part, suffix in zip(parts, ("", "_reverse"), strict=False):
-        weights = [None if w is None else keras.ops.convert_to_numpy(w) for w in cell_weights(part.cell)]
-        for name, weight in zip(PARAMETERS, weights, strict=True):
+        for name, weight in zip(PARAMETERS, cell_weights(part.cell), strict=True):
             if weight is not None:
-                state[f"{name}_l0{suffix}"] = weight
+                state[f"{name}_l0{suffix}"] = keras.ops.convert_to_numpy(weight)
     ours.load_state_dict(state)
     return ours
 
