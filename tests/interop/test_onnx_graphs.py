@@ -1,6 +1,8 @@
 """Imported ONNX models: whole graphs beside ONNX Runtime, what models refuse, what they promise."""
 
+import re
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ runtime = pytest.importorskip("onnxruntime", reason="NOT TESTED: needs onnxrunti
 
 import fastrnn  # noqa: E402
 from fastrnn.interop.onnx import export_model, import_model, is_compatible, run_node  # noqa: E402
+from fastrnn.interop.onnx.nodes import OPERATORS  # noqa: E402
 from onnx_export_cases import assert_close, runtime_of  # noqa: E402
 
 FLOAT = onnx.TensorProto.FLOAT
@@ -413,3 +416,18 @@ def test_wrong_shapes_of_weights(shapes, message):
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)])
     with pytest.raises(ValueError, match=rf"node 'cell' \(LSTM\): {message}"):
         import_model(model)(*[normal(*shape) for shape in shapes])
+
+
+def test_the_page(tmp_path, monkeypatch):
+    """The code of the sections before that on export runs; the operators are those there are."""
+    page = Path(__file__).parents[2] / "docs" / "onnx.md"
+    if not page.exists():
+        pytest.skip("the documentation is not here")
+    text = page.read_text(encoding="utf-8").split("## Export")[0]
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(blocks) >= 2
+    monkeypatch.chdir(tmp_path)
+    exec("\n".join(blocks), {})
+    rows = re.findall(r"^\| \w[\w ]+ \| ([A-Z]\w+(?:, \w+)*) \|$", text, re.MULTILINE)
+    listed = [name for row in rows for name in row.split(", ")]
+    assert sorted([*listed, "GRU", "LSTM", "RNN"]) == sorted(OPERATORS)
