@@ -6,6 +6,7 @@ import operator
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,7 +26,8 @@ WHOLE_FROM = 64
 
 def numpy_of(tensor: Tensor | None) -> Any:
     """Return a tensor's memory as an array; C-contiguous, so a copy where it is not."""
-    return None if tensor is None else tensor.detach().contiguous().numpy()
+    # By NumPy: a copy by torch would wake its threads, which then keep ours from their cores.
+    return None if tensor is None else np.ascontiguousarray(tensor.detach().numpy())
 
 
 def directions_of(flat: Sequence[Tensor], bias: bool, projects: bool) -> list[Direction]:
