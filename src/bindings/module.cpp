@@ -9,5 +9,6 @@ PYBIND11_MODULE(_core, m) {
   fastrnn::bindings::register_ops(m);
   fastrnn::bindings::register_norm(m);
   fastrnn::bindings::register_watch(m);
+  fastrnn::bindings::register_tensor_step(m);
   fastrnn::bindings::register_xla(m);
 }

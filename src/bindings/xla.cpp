@@ -339,13 +339,11 @@ void register_xla(py::module_& m) {
     return handlers;
   });
   m.def(
-      "layer_cache_values",
-      [](int kind, Index rows, Index hidden_size, int directions, bool projects) {
-        const int blocks = cached_blocks(static_cast<CellKind>(kind), false);
-        return directions * rows * (blocks + projects) * hidden_size;
+      "layer_cache_blocks",
+      [](int kind, bool projects) {
+        return cached_blocks(static_cast<CellKind>(kind), false) + projects;
       },
-      py::arg("kind"), py::arg("rows"), py::arg("hidden_size"), py::arg("directions"),
-      py::arg("projects"));
+      py::arg("kind"), py::arg("projects"));
 }
 
 }  // namespace fastrnn::bindings

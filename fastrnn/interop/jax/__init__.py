@@ -1,4 +1,4 @@
-"""Recurrent layers for JAX: `layer`."""
+"""Recurrent layers for JAX: `rnn`, `lstm`, `gru`, `init`, and `layer`, which they are made of."""
 
 try:
     import jax as _jax  # noqa: F401
@@ -8,5 +8,6 @@ except ImportError as error:
     ) from error
 
 from .layer import layer
+from .networks import gru, init, lstm, rnn
 
-__all__ = ["layer"]
+__all__ = ["gru", "init", "layer", "lstm", "rnn"]

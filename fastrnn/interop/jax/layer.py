@@ -10,8 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from . import native, scan
-from .primitives import layer_p
+from . import native, primitives, scan
 from .scan import GATES, KINDS
 
 __all__ = ["ENGINES", "layer"]
@@ -36,9 +35,9 @@ def layer(
 ) -> tuple[Array, Array, Array | None]:
     """Run one recurrent layer in one or both directions over a batch of sequences.
 
-    It can be given to `jax.jit`, `jax.grad` and the other derivatives, `jax.vmap` and
-    `jax.checkpoint`, in any order; derivatives are with respect to all but `lengths`. First ones
-    in reverse mode are computed by fastrnn; others by the same layer in plain JAX.
+    `jax.jit`, `jax.grad` and the other derivatives, `jax.vmap` and `jax.checkpoint` apply to it in
+    any order; derivatives are with respect to all but `lengths`. First ones in reverse mode are
+    computed by fastrnn, others by the same layer in plain JAX.
 
     Parameters
     ----------
@@ -48,8 +47,8 @@ def layer(
     x : array_like, shape (T, B, I), or (B, T, I) with `batch_first`
     weights : sequence of tuples
         For each direction (w_ih, w_hh, b_ih, b_hh, w_hr) with the shapes (G H, I), (G H, P),
-        (G H,), (G H,) and (P, H), the rows of the G gates in PyTorch's order: i, f, g, o or r, z, n.
-        The biases may be None. w_hr is the projection of an LSTM; None: there is none, and P is H.
+        (G H,), (G H,) and (P, H), the rows of the G gates in PyTorch's order: i, f, g, o or
+        r, z, n. The biases may be None. w_hr is the projection of an LSTM, or None: P is H.
     h0, c0 : array_like, shape (D, B, P) and (D, B, H), optional
         Initial states of the D directions; c0 of an LSTM only. None: zeros.
     lengths : array_like of int, shape (B,), optional
@@ -103,7 +102,7 @@ def layer(
 def _run(kind: str, batch_first: bool, engine: str, *operands: Array) -> Any:
     if engine == "scan":
         return scan.run(kind, batch_first, *operands)
-    return layer_p.bind(*operands, kind=kind, batch_first=batch_first, engine=engine)
+    return primitives.run(kind, batch_first, engine, *operands)
 
 
 def _engine(asked: str, dtype: Any) -> str:
@@ -114,7 +113,7 @@ def _engine(asked: str, dtype: Any) -> str:
         raise TypeError(f"engine: expected 'auto' or 'scan' for {dtype}, got {asked!r}")
     if asked == "callback":
         return asked
-    if native.has_ffi():
+    if native.HAS_FFI:
         return "ffi"
     if asked == "ffi":
         raise RuntimeError("engine: this version of JAX does not take fastrnn's FFI handlers")
@@ -149,22 +148,22 @@ def _check_shapes(
     w_ih, w_hh, *_, w_hr = weights[0]
     if w_ih is None or w_hh is None or w_ih.ndim != 2 or w_hh.ndim != 2:
         raise ValueError("weights: expected matrices w_ih and w_hh")
-    rows, I = w_ih.shape
+    rows, columns = w_ih.shape
     H = rows // GATES[kind]
-    if H < 1 or H * GATES[kind] != rows or I < 1:
+    if H < 1 or H * GATES[kind] != rows or columns < 1:
         raise ValueError(f"w_ih: expected {GATES[kind]} H rows and some columns, got {w_ih.shape}")
     if w_hr is not None and kind != "lstm":
         raise ValueError(f"w_hr: expected None but for 'lstm', got {w_hr.shape}")
     P = H if w_hr is None else w_hr.shape[0]
-    shapes = ((rows, I), (rows, P), (rows,), (rows,), (P, H))
+    shapes = ((rows, columns), (rows, P), (rows,), (rows,), (P, H))
     for own in weights:
         for name, w, shape in zip(NAMES, own, shapes, strict=True):
             needed = name in NAMES[:2] or (name == "w_hr" and w_hr is not None)
             if (w is None and needed) or (w is not None and w.shape != shape):
                 got = None if w is None else w.shape
                 raise ValueError(f"{name}: expected the shape {shape}, got {got}")
-    if x.shape[2] != I:
-        raise ValueError(f"x: expected {I} features, as w_ih has columns, got {x.shape[2]}")
+    if x.shape[2] != columns:
+        raise ValueError(f"x: expected {columns} features, as w_ih has columns, got {x.shape[2]}")
     B = x.shape[0 if batch_first else 1]
     if states[1] is not None and kind != "lstm":
         raise ValueError(f"c0: expected None but for 'lstm', got {states[1].shape}")

@@ -1,13 +1,12 @@
-"""The kernels as XLA sees them: by its FFI, or by calls back into Python where that is not to be had."""
+"""The kernels for XLA: by its FFI, or by calls back into Python where that is not to be had."""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import numpy as np
+from jax import ffi
 from numpy.typing import NDArray
 
 from ... import _core
@@ -16,10 +15,10 @@ from .scan import KINDS, WEIGHTS, is_absent
 __all__ = [
     "BACKWARD",
     "FORWARD",
+    "HAS_FFI",
     "backward_on_host",
-    "cache_values",
+    "cache_blocks",
     "forward_on_host",
-    "has_ffi",
 ]
 
 FORWARD, BACKWARD = "fastrnn_layer_forward", "fastrnn_layer_backward"
@@ -28,22 +27,22 @@ NumPyArray = NDArray[Any]
 Operands = tuple[NumPyArray, ...]
 
 
-@functools.cache
-def has_ffi() -> bool:
-    """Whether this JAX takes the compiled handlers, which are then registered."""
-    if not hasattr(_core, "xla_handlers") or not hasattr(jax, "ffi"):
-        return False
+def _register() -> bool:
+    """Register the compiled handlers, and return whether this JAX takes them."""
     try:
         for name, handler in _core.xla_handlers().items():
-            jax.ffi.register_ffi_target(name, handler, platform="cpu")
+            ffi.register_ffi_target(name, handler, platform="cpu")
     except Exception:  # another version of the interface: XLA says so in errors of several types
         return False
     return True
 
 
-def cache_values(kind: str, rows: int, hidden_size: int, directions: int, projects: bool) -> int:
-    """Values of the cache that the handlers keep of `rows` = T B steps of rows."""
-    return _core.layer_cache_values(KINDS.index(kind), rows, hidden_size, directions, projects)
+HAS_FFI = _register()
+
+
+def cache_blocks(kind: str, projects: bool) -> int:
+    """Return what the cache of the handlers has of a row's step, in blocks of H values."""
+    return _core.layer_cache_blocks(KINDS.index(kind), projects)
 
 
 # ------------------------------------------------------------------------------- calls back

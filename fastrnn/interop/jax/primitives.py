@@ -6,13 +6,13 @@ weights row by row, where the sum over the batch is what the kernels compute.
 
     layer     operands -> y, h_n, c_n
     training  operands -> y, h_n, c_n, cache
-    tangent   operands, y, cache, tangents -> tangents of y, h_n, c_n: linear, its transpose backward
+    tangent   operands, y, cache, tangents -> tangents of y, h_n, c_n; its transpose is backward
     backward  operands, y, cache, gradients of y, h_n, c_n -> gradients of the operands
 
 The derivative of the first two is `tangent`; those of `tangent` and of `backward` are taken of the
 layer in plain JAX (`scan.run`), which also computes `tangent` in forward mode, and everything on
-devices other than the CPU. Parameters are `kind` (of `scan.KINDS`), `batch_first`, `engine` ("ffi" or
-"callback") and `wanted`, a flag for each operand but lengths; operands are as in `scan`.
+devices other than the CPU. Parameters are `kind` (of `scan.KINDS`), `batch_first`, `engine` ("ffi"
+or "callback") and `wanted`, a flag for each operand but lengths; operands are as in `scan`.
 """
 
 from __future__ import annotations
@@ -24,17 +24,24 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import ffi
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from . import native, scan
+from . import native, scan, shards
 from .scan import KINDS, WEIGHTS, is_absent
 
-__all__ = ["layer_p"]
+__all__ = ["run"]
 
 Array = Any
 Arrays = Sequence[Any]
 LENGTHS = 3  # its place among the operands
+
+
+def run(kind: str, batch_first: bool, engine: str, *operands: Array) -> Arrays:
+    """Return y, h_n and c_n (absent but for an LSTM) of a layer."""
+    operands = shards.vary_alike(*operands)
+    return layer_p.bind(*operands, kind=kind, batch_first=batch_first, engine=engine)
 
 
 def _primitive(name: str) -> Any:
@@ -61,16 +68,9 @@ tangent_p, backward_p = _primitive("layer_tangent"), _primitive("layer_backward"
 # ---------------------------------------------------------------------------------- shapes
 
 
-def _shaped(like: Sequence[Any], shape: tuple[int, ...]) -> Any:
-    """An abstract array of x's type, which under shard_map varies as any of the operands does."""
-    varying = frozenset().union(*(getattr(a, "vma", None) or () for a in like))
-    return jax.core.ShapedArray(shape, like[0].dtype, **({"vma": varying} if varying else {}))
-
-
 def _sizes(batch_first: bool, operands: Arrays) -> tuple[int, int, int, int, int]:
     """T, B, D, H of the layer's operands, and P, which is the size of h."""
-    x, h0, c0, lengths, w_ih, w_hh, *_ = operands
-    w_hr = operands[4 + WEIGHTS - 1]
+    x, w_hh, w_hr = operands[0], operands[5], operands[8]
     T, B = x.shape[1::-1] if batch_first else x.shape[:2]
     P = w_hh.shape[1]
     return T, B, (len(operands) - 4) // WEIGHTS, (P if is_absent(w_hr) else w_hr.shape[1]), P
@@ -81,7 +81,7 @@ def _layer_shapes(*operands: Any, kind: str, batch_first: bool, engine: str) -> 
     T, B, D, H, P = _sizes(batch_first, operands)
     y = (B, T, D * P) if batch_first else (T, B, D * P)
     shapes = [y, (D, B, P), (D, B, H) if kind == "lstm" else (0,)]
-    return [_shaped(operands, shape) for shape in shapes]
+    return [shards.shaped(operands, shape) for shape in shapes]
 
 
 @training_p.def_abstract_eval
@@ -89,10 +89,9 @@ def _training_shapes(*operands: Any, kind: str, batch_first: bool, engine: str) 
     count = 0
     if engine == "ffi":
         T, B, D, H, _ = _sizes(batch_first, operands)
-        projects = not is_absent(operands[4 + WEIGHTS - 1])
-        count = native.cache_values(kind, T * B, H, D, projects)
+        count = D * T * B * native.cache_blocks(kind, not is_absent(operands[8])) * H
     y, h_n, c_n = _layer_shapes(*operands, kind=kind, batch_first=batch_first, engine=engine)
-    return [y, h_n, c_n, _shaped(operands, (count,))]
+    return [y, h_n, c_n, shards.shaped(operands, (count,))]
 
 
 @tangent_p.def_abstract_eval
@@ -101,7 +100,7 @@ def _tangent_shapes(
 ) -> list[Any]:
     given = operands[: len(wanted) + 1]
     shapes = _layer_shapes(*given, kind=kind, batch_first=batch_first, engine=engine)
-    return [_shaped(operands, a.shape) for a in shapes]
+    return [shards.shaped(operands, a.shape) for a in shapes]
 
 
 @backward_p.def_abstract_eval
@@ -110,7 +109,8 @@ def _backward_shapes(
 ) -> list[Any]:
     given = _without_lengths(operands[: len(wanted) + 1])
     return [
-        _shaped(operands, a.shape if wish else (0,)) for a, wish in zip(given, wanted, strict=True)
+        shards.shaped(operands, a.shape if wish else (0,))
+        for a, wish in zip(given, wanted, strict=True)
     ]
 
 
@@ -133,7 +133,7 @@ def _training_in_jax(*operands: Array, **params: Any) -> Arrays:
 def _of_wanted(
     given: Arrays, kind: str, batch_first: bool, wanted: Sequence[bool]
 ) -> tuple[Callable[..., Arrays], list[Array]]:
-    """The layer as a function of the wanted operands, and these."""
+    """Return the layer as a function of the wanted operands, and these."""
     places = [i for i in range(len(given)) if i != LENGTHS]
     places = [i for i, wish in zip(places, wanted, strict=True) if wish]
 
@@ -177,7 +177,7 @@ def _backward_in_jax(
 
 def _by_ffi(target: str, ctx: Any, *operands: Any, params: dict[str, int]) -> Any:
     numbers = {name: np.int64(value) for name, value in params.items()}
-    return jax.ffi.ffi_lowering(target)(ctx, *operands, **numbers)
+    return ffi.ffi_lowering(target)(ctx, *operands, **numbers)
 
 
 def _lower_forward(ctx: Any, *operands: Any, kind: str, batch_first: bool, engine: str) -> Any:
@@ -235,11 +235,11 @@ def _forward_jvp(primals: Arrays, tangents: Arrays, **params: Any) -> tuple[Arra
     given = _without_lengths(tangents)
     wanted = tuple(type(t) is not ad.Zero for t in given)
     if not any(wanted):
-        return outputs, [ad.Zero(jax.typeof(a).to_tangent_aval()) for a in outputs]
+        return outputs, [ad.Zero(shards.shaped([a], a.shape)) for a in outputs]
     found = tangent_p.bind(
         *primals, y, cache, *(t for t in given if type(t) is not ad.Zero), wanted=wanted, **params
     )
-    return outputs, [*found, ad.Zero(jax.typeof(cache).to_tangent_aval())]
+    return outputs, [*found, ad.Zero(shards.shaped([cache], cache.shape))]
 
 
 def _layer_jvp(primals: Arrays, tangents: Arrays, **params: Any) -> tuple[Arrays, Arrays]:
@@ -265,11 +265,11 @@ def _tangent_transpose(gradients: Arrays, *operands: Any, **params: Any) -> list
 
 
 def _jvp_in_jax(function: Callable[..., Arrays]) -> Callable[..., tuple[Arrays, Arrays]]:
-    """The derivative of a primitive by its formula in JAX, where y and the cache play no part."""
+    """Return the derivative of a formula in JAX, where y and the cache play no part."""
 
     def jvp(primals: Arrays, tangents: Arrays, **params: Any) -> tuple[Arrays, Arrays]:
         filled = [ad.instantiate_zeros(t) for t in tangents]
-        return jax.jvp(functools.partial(function, **params), list(primals), filled)  # type: ignore[no-any-return]
+        return jax.jvp(functools.partial(function, **params), list(primals), filled)
 
     return jvp
 

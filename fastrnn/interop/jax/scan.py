@@ -2,9 +2,9 @@
 
 It is also what derivatives beyond the first are taken of, and what the tests compare with.
 
-The operands of every function here and in `.primitives` are arrays in one order: x, h0, c0, lengths,
-and for each direction w_ih, w_hh, b_ih, b_hh, w_hr. One that is not there is an array of shape (0,),
-so that their number says only how many directions there are.
+The operands of every function here and in `primitives` are arrays in one order: x, h0, c0,
+lengths, and for each direction w_ih, w_hh, b_ih, b_hh, w_hr. One that is not there is an array of
+shape (0,), so that their number says only how many directions there are.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+
+from .shards import vary_alike
 
 __all__ = ["GATES", "KINDS", "is_absent", "run"]
 
@@ -79,6 +81,7 @@ def _direction(
         kept = jnp.where(alive_t, h, state[0]), jnp.where(alive_t, c, state[1])
         return kept, jnp.where(alive_t, h, 0)
 
+    h, c, _ = vary_alike(h, c, z)
     (h, c), y = jax.lax.scan(step, (h, c), (z, alive), reverse=reverse)
     return y, h, c
 

@@ -9,8 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from .importer import Model, import_model
 from .nodes import Array
+from .program import Program
+from .reading import supported_model
 from .tensors import require_onnx
 
 __all__ = ["BackendRep", "is_compatible", "prepare", "run_model", "run_node", "supports_device"]
@@ -138,6 +142,8 @@ def run_node(
     NotImplementedError, TypeError, ValueError
         As of `prepare` and `Model.run`.
     """
+    if not supports_device(device):
+        raise ValueError(f"device: expected 'CPU', got {device!r}")
     onnx = require_onnx()
     helper, types = onnx.helper, onnx.TensorProto
     names = list(dict.fromkeys(name for name in node.input if name))
@@ -151,7 +157,12 @@ def run_node(
         for name, array in zip(names, arrays, strict=True)
     ]
     wanted = [helper.make_tensor_value_info(o, types.UNDEFINED, None) for o in node.output if o]
-    graph = helper.make_graph([node], "one_node", given, wanted)
     version = kwargs.get("opset_version") or onnx.defs.onnx_opset_version()
+    context = onnx.checker.C.CheckerContext()
+    context.ir_version, context.opset_imports = onnx.IR_VERSION, {"": version}
+    onnx.checker.check_node(node, context)
+    graph = helper.make_graph([node], "one_node", given, wanted)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", version)])
-    return run_model(onnx.shape_inference.infer_shapes(model), arrays, device)
+    program = Program(supported_model(model).graph, version)
+    with np.errstate(all="ignore"):
+        return tuple([np.array(output) for output in program.run(arrays)])

@@ -76,7 +76,7 @@ ALONE: dict[type[Layer], Callable[[Graph, Any], None]] = {
     **dict.fromkeys((PlainDecoder, LuongDecoder, InputFeedingDecoder), decoder),
     EncoderDecoder: encoder_decoder,
 }
-TAKING_MEMORY = {kind for kind in ALONE if kind not in (AUGRU, SelfAttentivePooling)}
+TAKING_LENGTHS = {kind for kind in ALONE if kind is not AUGRU}  # or raising errors of their own
 SEES_TIME = (Recurrent, LastStep, MeanPooling, MaxPooling)
 # What cannot be a graph, and why.
 REASONS = {
@@ -94,6 +94,8 @@ def export_model(
     ids: bool = False,
     lengths: bool | str = False,
     states: bool = True,
+    input_names: Sequence[str] | None = None,
+    output_names: Sequence[str] | None = None,
     metadata: Mapping[str, str] | None = None,
 ) -> Any:
     """Return a model as an ONNX model, and write it to a file.
@@ -121,6 +123,8 @@ def export_model(
     states : bool, default True
         Whether states are inputs and outputs; without, sequences start from zeros or learned
         states. An input whose initial state is learned may be left out.
+    input_names, output_names : sequence of str, optional
+        In place of those above, in the graph's order: x or ids, lengths, states; y, states.
     metadata : mapping of str to str, optional
         For the model's ``metadata_props``.
 
@@ -155,7 +159,7 @@ def export_model(
     "keys", "values" and, with lengths, "mask", and the states; a step gives "logits", "weights" and
     the new states.
     """
-    options = _options(method, ids, lengths, states)
+    options = _options(method, ids, lengths, states, input_names, output_names)
     if not isinstance(model, Layer):
         raise TypeError(f"model: expected a Layer, got {type(model).__name__}")
     graph = Graph(_dtype(model), options, CONVERTERS)
@@ -170,14 +174,23 @@ def export_model(
     return proto
 
 
-def _options(method: str, ids: bool, lengths: bool | str, states: bool) -> Options:
+def _options(
+    method: str, ids: bool, lengths: bool | str, states: bool, *names: Sequence[str] | None
+) -> Options:
     if method not in METHODS:
         raise ValueError(f"method: expected one of {', '.join(METHODS)}, got {method!r}")
     if not isinstance(lengths, str):
         lengths = "int64" if check_flag("lengths", lengths) else ""
     elif lengths not in ("int64", "int32"):
         raise ValueError(f"lengths: expected True, False, 'int64' or 'int32', got {lengths!r}")
-    return Options(method, check_flag("ids", ids), lengths, check_flag("states", states))
+    flags = check_flag("ids", ids), lengths, check_flag("states", states)
+    for which, given in zip(("input_names", "output_names"), names, strict=True):
+        texts = isinstance(given, Sequence) and all(isinstance(name, str) for name in given)
+        if given is not None and (isinstance(given, str) or not texts):
+            raise TypeError(f"{which}: expected a sequence of str, got {given!r}")
+        if given is not None and len(set(given)) < len(given):
+            raise ValueError(f"{which}: expected different names, got {given!r}")
+    return Options(method, *flags, *names)
 
 
 def _dtype(model: Layer) -> np.dtype[Any]:
@@ -186,10 +199,11 @@ def _dtype(model: Layer) -> np.dtype[Any]:
     bytes_of_weights = sum(parameter.data.nbytes for parameter in parameters)
     if bytes_of_weights > MOST_BYTES:
         raise ValueError(f"model: expected less than 2 GiB, got {bytes_of_weights:,} bytes")
-    dtypes = sorted({parameter.dtype.name for parameter in parameters})
+    dtypes = {parameter.dtype for parameter in parameters}
+    dtypes |= {layer.dtype for _, layer in _walk(model, "") if hasattr(layer, "dtype")}
     if len(dtypes) > 1:
         raise TypeError("model: expected layers of one dtype, got float32 and float64")
-    return np.dtype(dtypes[0] if dtypes else "float32")
+    return dtypes.pop() if dtypes else np.dtype(np.float32)
 
 
 def _check_options(model: Layer, options: Options) -> None:
@@ -200,12 +214,12 @@ def _check_options(model: Layer, options: Options) -> None:
     layers = [layer for _, layer in _walk(model, "")]
     if method != "call" and not options.states and any(layer.recurrent for layer in layers):
         raise ValueError(f"states: expected True with method {method!r}, got False")
-    if options.lengths and type(model) not in TAKING_MEMORY:
+    if options.lengths and type(model) not in TAKING_LENGTHS:
         if method == "step":
             raise ValueError("lengths: expected False with method 'step'")
         if not any(layer.recurrent or layer.uses_lengths for layer in layers):
             raise ValueError("lengths: expected False, the model has no layer that uses them")
-    first = next(layer for layer in layers if type(layer) is not Sequential)
+    first = next((layer for layer in layers if type(layer) is not Sequential), None)
     if options.ids and not isinstance(first, (Recurrent, EncoderDecoder)):
         raise ValueError("ids: expected a model that begins with RNN, GRU or LSTM")
 
@@ -225,8 +239,7 @@ def _chain(graph: Graph, model: Layer) -> None:
             raise TypeError(f"model: {_why_not(layer)}")
     graph.suffixes = _suffixes([name for name, layer in layers if isinstance(layer, Recurrent)])
     x = _first_value(graph, [layer for _, layer in layers])
-    if graph.options.lengths:
-        graph.lengths_input()
+    graph.lengths_input()
     graph.output("y", graph.convert(model, "", x))
 
 
@@ -239,7 +252,9 @@ def _suffixes(names: Sequence[str]) -> dict[str, str]:
 
 def _first_value(graph: Graph, layers: Sequence[Layer]) -> Value:
     """Declare the model's input as the first layer that cares wants it."""
-    like = next((layer for layer in layers if isinstance(layer, SEES_TIME)), None)
+    seeing = [layer for layer in layers if isinstance(layer, SEES_TIME)]
+    others = [layer for layer in layers if getattr(layer, "batch_first", False)]
+    like = next(iter(seeing + others), None)
     sized = next((layer for layer in layers if _features(layer)), None)
     if not isinstance(sized, Embedding):
         return first_input(graph, like, _features(sized) if sized else "F")

@@ -35,6 +35,14 @@ class Value(NamedTuple):
         return Value(self.name, (*self.shape[:-1], size))
 
 
+class _Output(NamedTuple):
+    """An output of the model."""
+
+    name: str
+    value: Value
+    dtype: DTypeLike | None
+
+
 class Options(NamedTuple):
     """What the graph is to be: arguments of `export_model`."""
 
@@ -42,6 +50,8 @@ class Options(NamedTuple):
     ids: bool
     lengths: str  # their dtype, "" for none
     states: bool
+    input_names: Sequence[str] | None  # in place of the graph's own
+    output_names: Sequence[str] | None
 
     @property
     def step(self) -> bool:
@@ -71,8 +81,8 @@ class Graph:
         self._nodes: list[Any] = []
         self._constants: dict[str, Any] = {}
         self._inputs: list[Any] = []
-        self._outputs: list[Any] = []
-        self._last: list[Any] = []  # outputs after the others
+        self._outputs: list[_Output] = []
+        self._last: list[_Output] = []  # outputs after the others
 
     def convert(self, layer: Layer, name: str, x: Value) -> Value:
         """Add a layer of one input and one output (and states); `name` is its place."""
@@ -87,7 +97,13 @@ class Graph:
         dtype: DTypeLike | None = None,
         default: ArrayLike | None = None,
     ) -> Value:
-        """Declare an input of the model; one with a default value may be left out."""
+        """Declare an input of the model; one with a default value may be left out.
+
+        The name may become another: see `Options.input_names`.
+        """
+        given = self.options.input_names
+        if given is not None and len(self._inputs) < len(given):
+            name = given[len(self._inputs)]
         self._inputs.append(self._info(name, shape, dtype))
         if default is not None:
             self.constant(name, default)
@@ -101,13 +117,11 @@ class Graph:
 
     def output(self, name: str, value: Value, dtype: DTypeLike | None = None) -> None:
         """Give an array to the caller under a name."""
-        self._named(value.name, name)
-        self._outputs.append(self._info(name, value.shape, dtype))
+        self._outputs.append(_Output(name, value, dtype))
 
     def last_state(self, name: str, value: Value) -> None:
         """Give an array to the caller, after the outputs that are no states."""
-        self._named(value.name, name)
-        self._last.append(self._info(name, value.shape))
+        self._last.append(_Output(name, value, None))
 
     def constant(self, name: str, array: ArrayLike) -> str:
         """Return the name of an array that is part of the model."""
@@ -257,14 +271,17 @@ class Graph:
 
     def finish(self, metadata: Mapping[str, str]) -> Any:
         """Return the checked model."""
-        helper = self.onnx.helper
-        graph = helper.make_graph(
-            self._nodes,
-            "fastrnn",
-            self._inputs,
-            [*self._outputs, *self._last],
-            list(self._constants.values()),
-        )
+        helper, outputs = self.onnx.helper, [*self._outputs, *self._last]
+        own = [info.name for info in self._inputs]
+        _checked_names("input_names", self.options.input_names, own)
+        names = [output.name for output in outputs]
+        names = _checked_names("output_names", self.options.output_names, names)
+        infos = []
+        for name, output in zip(names, outputs, strict=True):
+            self._named(output.value.name, name)
+            infos.append(self._info(name, output.value.shape, output.dtype))
+        constants = list(self._constants.values())
+        graph = helper.make_graph(self._nodes, "fastrnn", self._inputs, infos, constants)
         model = helper.make_model(
             graph,
             opset_imports=[helper.make_opsetid("", OPSET)],
@@ -275,6 +292,16 @@ class Graph:
         helper.set_model_props(model, dict(metadata))
         self.onnx.checker.check_model(model, full_check=True)
         return model
+
+
+def _checked_names(argument: str, given: Sequence[str] | None, own: list[str]) -> list[str]:
+    """Return the names that are given, or else the graph's own; ValueError if they do not fit."""
+    if given is None:
+        return own
+    names = list(given)
+    if len(names) != len(own):
+        raise ValueError(f"{argument}: expected {len(own)} names, got {len(names)}")
+    return names
 
 
 def joined_name(name: str, child: str) -> str:

@@ -25,16 +25,16 @@ def sequential(graph: Graph, layer: Sequential, name: str, x: Value) -> Value:
 
 def residual(graph: Graph, layer: Residual, name: str, x: Value) -> Value:
     """Add a layer, and its input to its output."""
-    y = graph.convert(layer.layer, joined_name(name, "layer"), x)
-    return y._replace(name=graph.node("Add", x.name, _like(x, y).name))
+    y = _like(x, graph.convert(layer.layer, joined_name(name, "layer"), x))
+    return y._replace(name=graph.node("Add", x.name, y.name))
 
 
 def highway(graph: Graph, layer: Highway, name: str, x: Value) -> Value:
     """Add a layer, and a gate between its input and its output."""
-    y = graph.convert(layer.layer, joined_name(name, "layer"), x)
+    y = _like(x, graph.convert(layer.layer, joined_name(name, "layer"), x))
     scores = linear(graph, layer.gate, joined_name(name, "gate"), x)
     gate = graph.node("Sigmoid", scores.name)
-    change = graph.node("Mul", gate, graph.node("Sub", _like(x, y).name, x.name))
+    change = graph.node("Mul", gate, graph.node("Sub", y.name, x.name))
     return y._replace(name=graph.node("Add", x.name, change))
 
 
@@ -59,6 +59,8 @@ def linear(graph: Graph, layer: Linear, name: str, x: Value) -> Value:
 
 def embedding(graph: Graph, layer: Embedding, name: str, x: Value) -> Value:
     """Add a look-up of ids."""
+    if x.shape[-1] not in ("T", "B"):
+        raise ValueError("model: Embedding expects token ids, gets numbers of a layer before it")
     weight = graph.constant(joined_name(name, "W"), layer.weight.data)
     return Value(graph.node("Gather", weight, x.name), (*x.shape, layer.embedding_dim))
 

@@ -57,8 +57,11 @@ def first_input(
 def one_hot(graph: Graph, ids: Value, size: int | str) -> Value:
     """Return the one-hot vectors of ids."""
     depth = graph.constant(f"depth_{size}", np.array(size, np.int64))
-    values = graph.constant("off_on", np.array([0, 1], graph.dtype))
-    return Value(graph.node("OneHot", ids.name, depth, values, axis=-1), (*ids.shape, size))
+    values = graph.constant("off_on", np.array([0, 1], np.float32))  # ONNX Runtime has no other
+    vectors = graph.node("OneHot", ids.name, depth, values, axis=-1)
+    if graph.dtype != np.float32:
+        vectors = graph.cast(vectors, graph.dtype)
+    return Value(vectors, (*ids.shape, size))
 
 
 def state_sizes(layer: Recurrent) -> dict[str, int]:
@@ -86,7 +89,7 @@ def first_states(
         if layer.learned_state:
             learned = layer.parameters()[f"{letter}_0"].data[:, None]
         if inputs:
-            graph.input(name, shape, default=learned)
+            name = graph.input(name, shape, default=learned).name
         if learned is not None:
             given = name if inputs else graph.constant(f"{name}_learned{suffix}", learned)
             states.append(graph.repeated(given, like, axis))

@@ -23,10 +23,17 @@ class Model:
 
     A model holds no state between calls, and may be called by several threads at a time.
 
+    Parameters
+    ----------
+    proto : onnx.ModelProto
+        Checked, with operators that there are kernels for.
+
     Attributes
     ----------
     inputs, outputs : tuple of ValueInfo
-        With name, dtype and shape; without initialisers.
+        With name, dtype and shape.
+    defaults : tuple of ValueInfo
+        Inputs that may be left out, as the model has arrays in their place.
     metadata : dict of str to str
         The model's ``metadata_props``.
 
@@ -39,15 +46,24 @@ class Model:
 
     def __init__(self, proto: Any) -> None:
         graph = proto.graph
-        self._program = Program(graph, opset_version(proto), {})
-        by_name = {info.name: info for info in graph.input}
-        self.inputs = tuple(value_info(by_name[name]) for name in self._program.inputs)
+        self._version = opset_version(proto)
+        self._programs = {frozenset[str](): Program(graph, self._version)}  # by what is overridden
+        initialised = {tensor.name for tensor in graph.initializer}
+        inputs = [value_info(info) for info in graph.input]
+        self.inputs = tuple(info for info in inputs if info.name not in initialised)
         self.outputs = tuple(value_info(info) for info in graph.output)
+        self.defaults = tuple(info for info in inputs if info.name in initialised)
+        self._names = {info.name for info in self.inputs}
+        self._graph = graph if self.defaults else None
         self.metadata = {each.key: each.value for each in proto.metadata_props}
 
     def get_inputs(self) -> tuple[ValueInfo, ...]:
         """Return `inputs`, as ONNX Runtime's InferenceSession does."""
         return self.inputs
+
+    def get_overridable_initializers(self) -> tuple[ValueInfo, ...]:
+        """Return `defaults`, as ONNX Runtime's InferenceSession does."""
+        return self.defaults
 
     def get_outputs(self) -> tuple[ValueInfo, ...]:
         """Return `outputs`, as ONNX Runtime's InferenceSession does."""
@@ -59,7 +75,7 @@ class Model:
         Parameters
         ----------
         *args, **kwargs : array_like
-            The inputs, in the order of `inputs` or by name.
+            The inputs, in the order of `inputs` or by name; `defaults` by name.
 
         Returns
         -------
@@ -88,12 +104,13 @@ class Model:
         output_names : sequence of str or None
             Which outputs are wanted; None: all, in the order of `outputs`.
         input_feed : mapping of str to array_like
-            All the inputs by name. Arrays must have the input's dtype; lists are converted.
+            All the inputs by name, and any of `defaults`: for each choice of these the model is
+            prepared anew at its first use. Arrays must have the input's dtype; lists are converted.
 
         Returns
         -------
         list of ndarray
-            Arrays of their own: they share no memory with the inputs or the model's weights.
+            They share no memory with the inputs or the model's weights.
 
         Raises
         ------
@@ -103,13 +120,14 @@ class Model:
             If an input is missing or unknown, has another shape, or does not fit a node: the
             node is named.
         """
-        if input_feed.keys() != {info.name for info in self.inputs}:
-            names = [info.name for info in self.inputs]
-            raise ValueError(f"input_feed: expected {names}, got {list(input_feed)}")
-        arguments = [info.checked(input_feed[info.name]) for info in self.inputs]
+        program, inputs = self._programs[frozenset()], self.inputs
+        if input_feed.keys() != self._names:
+            program, inputs = self._overridden(input_feed)
+        arguments = [info.checked(input_feed[info.name]) for info in inputs]
         with np.errstate(all="ignore"):  # as ONNX has it: 1 / 0 is infinite
-            results = self._program.run(arguments)
-        results = [_own(result, arguments) for result in results]
+            results = program.run(arguments)
+        owners = {id(owner) for each in arguments for owner in (each, each.base)} - {id(None)}
+        results = [_own(result, owners) for result in results]
         if output_names is None:
             return results
         by_name = {info.name: result for info, result in zip(self.outputs, results, strict=True)}
@@ -118,6 +136,19 @@ class Model:
             raise ValueError(f"output_names: expected some of {list(by_name)}, got {unknown}")
         return [by_name[name] for name in output_names]
 
+    def _overridden(self, input_feed: Mapping[str, Any]) -> tuple[Program, tuple[ValueInfo, ...]]:
+        """Return the program with those of `defaults` as inputs that there are arrays for."""
+        optional = {info.name for info in self.defaults}
+        if input_feed.keys() - optional != self._names:
+            expected = [info.name for info in self.inputs]
+            raise ValueError(f"input_feed: expected {expected}, got {list(input_feed)}")
+        names = frozenset(input_feed.keys() & optional)
+        if names not in self._programs:
+            self._programs[names] = Program(self._graph, self._version, overridden=names)
+        by_name = {info.name: info for info in (*self.inputs, *self.defaults)}
+        program = self._programs[names]
+        return program, tuple(by_name[name] for name in program.inputs)
+
     def __repr__(self) -> str:
         def listed(values: tuple[ValueInfo, ...]) -> str:
             return ", ".join(f"{v.name}: {v.dtype} {v.shape}" for v in values)
@@ -125,14 +156,16 @@ class Model:
         return f"Model({listed(self.inputs)} -> {listed(self.outputs)})"
 
 
-def _own(result: Any, arguments: Sequence[Array]) -> Array:
-    """Return an output as an array that neither the caller's arrays nor the weights change with."""
-    array = np.asarray(result)
-    if not array.flags.writeable or (
-        not array.flags.owndata and any(np.may_share_memory(array, each) for each in arguments)
-    ):
+def _own(result: Any, owners: set[int]) -> Array:
+    """Return an output as an array that neither the caller's arrays nor the weights change with.
+
+    owners: the identities of what owns the memory of the caller's arrays; that of weights is
+    read-only. (A view's base is no view: NumPy has it so.)
+    """
+    array = result if type(result) is np.ndarray else np.asarray(result)
+    if id(array) in owners or id(array.base) in owners or not array.flags.writeable:
         return array.copy()
-    return array.copy() if any(array is each for each in arguments) else array
+    return array
 
 
 def import_model(model: str | os.PathLike[str] | bytes | Any) -> Model:

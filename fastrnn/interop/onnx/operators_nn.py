@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from ... import _core
+from ...base import FLOAT32, FLOAT64
 from .nodes import Array, Kernel, Node, operator
 
 # --- products -------------------------------------------------------------------------------------
@@ -18,12 +20,34 @@ def _matmul(node: Node) -> Kernel:
     weight = node.constant(1)
     if weight is None or weight.ndim != 2:
         return np.matmul
-    weight = np.ascontiguousarray(weight)
+    node.take(1)
+    product = _product(weight)
 
-    def kernel(x: Array, _: Array) -> Any:  # one product of all rows, not one for each (T, I)
-        if x.ndim <= 2:
-            return np.matmul(x, weight)
-        return np.matmul(x.reshape(-1, x.shape[-1]), weight).reshape(*x.shape[:-1], -1)
+    def kernel(x: Array, _: None) -> Any:  # one product of all rows, not one for each (T, I)
+        if x.ndim == 2:
+            return product(x)
+        return product(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], outputs)
+
+    outputs = weight.shape[1]
+    return kernel
+
+
+SMALL = 2**14  # multiply-adds: below, the overhead of NumPy's product outweighs its speed
+
+
+def _product(weight: Array, bias: Array | None = None) -> Kernel:
+    """Return x -> x weight + bias for matrices x and a constant weight (I, O)."""
+    I, O = weight.shape  # noqa: E741
+    rows = np.ascontiguousarray(weight.T)
+    small = SMALL if weight.dtype in (FLOAT32, FLOAT64) and min(I, O) else -1
+
+    def kernel(x: Array) -> Any:
+        if len(x) * I * O <= small and x.flags.c_contiguous and x.shape[1] == I:
+            return _core.linear_forward(x, rows, bias)
+        y = np.matmul(x, rows.T)
+        if bias is not None:
+            y += bias
+        return y
 
     return kernel
 
@@ -32,6 +56,14 @@ def _matmul(node: Node) -> Kernel:
 def _gemm(node: Node) -> Kernel:
     alpha, beta = node.attribute("alpha", 1.0), node.attribute("beta", 1.0)
     turn_a, turn_b = node.attribute("transA", 0), node.attribute("transB", 0)
+    weight, bias = node.constant(1), node.constant(2)
+    plain = alpha == beta == 1.0 and not turn_a and (bias is not None or not node.has(2))
+    if plain and weight is not None and weight.ndim == 2:
+        turned = weight.T if turn_b else weight
+        if bias is None or bias.shape == turned.shape[1:]:
+            node.take(1)
+            product = _product(turned, node.take(2))
+            return lambda x, *_: product(x)
 
     def kernel(a: Array, b: Array, c: Array | None = None) -> Any:
         y = np.matmul(a.T if turn_a else a, b.T if turn_b else b)
@@ -88,7 +120,7 @@ REDUCTIONS: dict[str, Reduce] = {
     "ReduceMean": lambda x, axes, keep: np.mean(x, axes, keepdims=keep).astype(x.dtype),
     "ReduceMin": _extreme(np.minimum, True),
     "ReduceProd": lambda x, axes, keep: np.prod(x, axes, x.dtype, keepdims=keep),
-    "ReduceSum": lambda x, axes, keep: np.sum(x, axes, x.dtype, keepdims=keep),
+    "ReduceSum": lambda x, axes, keep: x.sum(axes, x.dtype, keepdims=keep),
     "ReduceSumSquare": lambda x, axes, keep: np.sum(np.square(x), axes, x.dtype, keepdims=keep),
 }
 
@@ -162,14 +194,19 @@ def _softmax(node: Node) -> Kernel:
 
 
 def _exp_share(x: Array, axis: int) -> Array:
-    y = np.exp(x - x.max(axis, keepdims=True, initial=-np.inf))
-    y /= y.sum(axis, keepdims=True)
+    if not x.size:
+        return x
+    y = x - np.maximum.reduce(x, axis, keepdims=True)
+    np.exp(y, y)
+    y /= np.add.reduce(y, axis, keepdims=True)
     return y
 
 
 def _log_share(x: Array, axis: int) -> Array:
-    y = x - x.max(axis, keepdims=True, initial=-np.inf)
-    y -= np.log(np.exp(y).sum(axis, keepdims=True))
+    if not x.size:
+        return x
+    y = x - np.maximum.reduce(x, axis, keepdims=True)
+    y -= np.log(np.add.reduce(np.exp(y), axis, keepdims=True))
     return y
 
 
@@ -185,6 +222,8 @@ def _layer_normalization(node: Node) -> Kernel:
     several = node.num_outputs > 1
 
     def kernel(x: Array, scale: Array, bias: Array | None = None) -> Any:
+        if axis in (-1, x.ndim - 1) and not several and scale.shape == x.shape[-1:]:
+            return _rows_normalized(x, scale, bias, epsilon)
         axes = tuple(range(axis % x.ndim, x.ndim))
         mean = x.mean(axes, keepdims=True)
         y = x - mean
@@ -196,6 +235,14 @@ def _layer_normalization(node: Node) -> Kernel:
         return (y, mean, inverse) if several else y
 
     return kernel
+
+
+def _rows_normalized(x: Array, scale: Array, bias: Array | None, epsilon: float) -> Any:
+    """Return the last axis normalised, as `fastrnn.LayerNorm`."""
+    if bias is not None and bias.shape != scale.shape:
+        bias = np.broadcast_to(bias, scale.shape).copy()
+    rows = x.reshape(-1, x.shape[-1])
+    return _core.layer_norm_forward(rows, scale, bias, epsilon, False)[0].reshape(x.shape)
 
 
 @operator("BatchNormalization")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -64,8 +65,8 @@ def _transpose(node: Node) -> Kernel:
 def _squeeze(node: Node) -> Kernel:
     axes = node.integers("axes", 1)
     if axes is None and node.has(1):
-        return lambda x, axes: np.squeeze(x, tuple(axes.reshape(-1).tolist()))
-    return lambda x, _=None: np.squeeze(x, axes)
+        return lambda x, axes: x.squeeze(tuple(axes.reshape(-1).tolist()))
+    return lambda x, _=None: x.squeeze(axes)
 
 
 @operator("Unsqueeze")
@@ -73,13 +74,19 @@ def _unsqueeze(node: Node) -> Kernel:
     axes = node.integers("axes", 1)
     if axes is None:
         return lambda x, axes: np.expand_dims(x, tuple(axes.reshape(-1).tolist()))
-    return lambda x, _=None: np.expand_dims(x, axes)
+    if min(axes) < 0 or len({*axes}) < len(axes):  # from the end, or wrong
+        return lambda x, _=None: np.expand_dims(x, axes)
+    places = tuple([None if i in axes else slice(None) for i in range(max(axes) + 1)])
+    return lambda x, _=None: x[places]
 
 
 @operator("Expand")
 def _expand(node: Node) -> Kernel:
     def kernel(x: Array, shape: Array) -> Any:
-        whole = np.broadcast_shapes(x.shape, tuple(shape.tolist()))
+        whole = tuple(shape.tolist())
+        if whole == x.shape:
+            return x
+        whole = np.broadcast_shapes(x.shape, whole)
         check_elements(whole, x.dtype)
         return np.broadcast_to(x, whole)
 
@@ -205,16 +212,16 @@ def _split(node: Node) -> Kernel:
     axis, count = node.attribute("axis", 0), node.num_outputs
 
     def kernel(x: Array, split: Any = None) -> Any:
+        size = x.shape[axis]
         if split is None:
-            largest = -(-x.shape[axis] // count)
-            ends = [min(largest * (i + 1), x.shape[axis]) for i in range(count)]
+            largest = -(-size // count)
+            ends = [min(largest * (i + 1), size) for i in range(count)]
         else:
-            ends = np.cumsum(split).tolist()
-            if len(ends) != count or ends[-1] != x.shape[axis]:
-                raise ValueError(
-                    f"split: expected {count} sizes of {x.shape[axis]} in all, got {split}"
-                )
-        return tuple(np.split(x, ends[:-1], axis))
+            ends = [*itertools.accumulate(split)]
+            if len(ends) != count or ends[-1] != size or min(split) < 0:
+                raise ValueError(f"split: expected {count} sizes of {size} in all, got {split}")
+        before = (slice(None),) * (axis % x.ndim)
+        return tuple([x[(*before, slice(*part))] for part in zip([0, *ends], ends, strict=False)])
 
     sizes = node.integers("split", 1)
     return kernel if sizes is None else lambda x, _=None: kernel(x, sizes)
@@ -239,7 +246,10 @@ def _slice(node: Node) -> Kernel:
     known = all(n is not None or not node.has(i + 1) for i, n in enumerate(numbers))
     if known:
         parts = slices(*numbers)
-        return lambda x, *_: cut(x, parts)
+        if min(parts) < 0:  # axes from the end
+            return lambda x, *_: cut(x, parts)
+        places = tuple([parts.get(i, slice(None)) for i in range(max(parts) + 1)])
+        return lambda x, *_: x[places]
 
     def kernel(
         x: Array, starts: Array, ends: Array, axes: Array | None = None, steps: Array | None = None
@@ -259,7 +269,7 @@ def _gather(node: Node) -> Kernel:
     if indices is not None and indices.ndim == 0 and axis >= 0:
         places = (*[slice(None)] * axis, int(indices))
         return lambda x, indices: x[places]
-    return lambda x, indices: np.take(x, indices, axis)
+    return lambda x, indices: x.take(indices, axis)
 
 
 @operator("GatherElements")

@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Collection, Mapping, Sequence
+from operator import itemgetter
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
 from .nodes import OPERATORS, Array, Kernel, Node, graphs_of
+from .shape_groups import Step, grouped
 from .tensors import array_of, attributes_of
 
 __all__ = ["Program"]
-
-
-class Step(NamedTuple):
-    """A node in use: its kernel, the places of what it takes and gives, and of what ends with it.
-
-    A kernel that gives a tuple has several outputs; a place of 0 is for what nobody takes.
-    """
-
-    kernel: Kernel
-    inputs: tuple[int, ...]
-    outputs: tuple[int, ...]
-    ended: tuple[int, ...]
-    label: str
 
 
 class Program:
@@ -40,13 +30,15 @@ class Program:
         Checked by onnx.checker: nodes are in the order of their use.
     version : int
         Of the set of operators.
-    outer : mapping of str to ndarray
+    outer : mapping of str to ndarray, optional
         Constants of the graphs around this one.
+    overridden : collection of str, optional
+        Names of initialisers that are inputs.
 
     Attributes
     ----------
     inputs : tuple of str
-        Names, without those of initialisers.
+        Names, without those of initialisers that are not overridden.
     captures : tuple of str
         Names of other graphs' values, taken as inputs after these.
 
@@ -56,15 +48,22 @@ class Program:
         If an attribute or a constant is not what the operator takes.
     """
 
-    def __init__(self, graph: Any, version: int, outer: Mapping[str, Array]) -> None:
+    def __init__(
+        self,
+        graph: Any,
+        version: int,
+        outer: Mapping[str, Array] = MappingProxyType({}),
+        overridden: Collection[str] = (),
+    ) -> None:
         self._version = version
         self._constants: dict[str, Array] = dict(outer)
         self._template: list[Any] = [None]
         self._places: dict[str, int] = {}
         self._steps: list[Step] = []
-        for tensor in graph.initializer:
+        initialisers = [t for t in graph.initializer if t.name not in overridden]
+        initialised = {tensor.name for tensor in initialisers}
+        for tensor in initialisers:
             self._constants[tensor.name] = array_of(tensor)
-        initialised = {tensor.name for tensor in graph.initializer}
         self.inputs = tuple(i.name for i in graph.input if i.name not in initialised)
         for name in self.inputs:
             self._constants.pop(name, None)  # of an outer graph, where names may be the same
@@ -76,8 +75,8 @@ class Program:
         for node in graph.node:
             self._add(node)
         self._outputs = [self._argument(output.name) for output in graph.output]
-        self._end_values()
-        del self._constants, self._places  # what is used of them is in the template
+        self._finish()
+        del self._constants, self._places, self._steps  # what is used of them is kept elsewhere
 
     # --- preparing --------------------------------------------------------------------------------
 
@@ -108,6 +107,9 @@ class Program:
 
     def _add(self, proto: Any) -> None:
         """Add a node, or compute what it gives where its inputs are constant."""
+        if proto.op_type == "Identity" and proto.input[0] in self._places:
+            self._places[proto.output[0]] = self._places[proto.input[0]]  # nothing to be done
+            return
         label = f"node {proto.name or proto.output[0]!r} ({proto.op_type})"
         captured: list[str] = []
 
@@ -138,7 +140,16 @@ class Program:
         for name in proto.output:  # another name's constant, in an outer graph, is hidden
             self._constants.pop(name, None)
         outputs = [self._place(name) if name else 0 for name in proto.output]
-        self._steps.append(Step(kernel, tuple(places), tuple(outputs), (), label))
+        self._steps.append(
+            Step(
+                kernel,
+                tuple(places),
+                tuple(outputs),
+                label,
+                of_shapes=proto.op_type in ("Shape", "Size"),
+                mixed=any(True for _ in graphs_of(proto)),
+            )
+        )
 
     def _fold(self, kernel: Kernel, names: Sequence[str], outputs: Sequence[str]) -> None:
         with np.errstate(all="ignore"):
@@ -150,15 +161,29 @@ class Program:
             self._constants[name] = array
             self._places.pop(name, None)
 
-    def _end_values(self) -> None:
-        """Find out with which step each value is used for the last time."""
-        kept = {0, *self._outputs}
-        kept.update(i for i, value in enumerate(self._template) if value is not None)
-        for number in reversed(range(len(self._steps))):
-            step = self._steps[number]
+    def _finish(self) -> None:
+        """Put the steps together as they run, each with the values that are used no more after it.
+
+        A list of places is read by an itemgetter, which is fastest; of a slice where it is one, so
+        that it gives a list there, too.
+        """
+
+        def new_place() -> int:
+            self._template.append(None)
+            return len(self._template) - 1
+
+        constants = {i for i, value in enumerate(self._template) if value is not None}
+        variables = set(range(1, self._arguments))
+        steps = grouped(self._steps, variables, set(self._outputs), new_place)
+        kept, running = {0, *self._outputs, *constants}, []
+        for step in reversed(steps):
             ended = {*step.inputs, *step.outputs} - kept
             kept |= ended
-            self._steps[number] = step._replace(ended=tuple(ended))
+            first, *others = step.inputs
+            get = itemgetter(*step.inputs) if others else itemgetter(slice(first, first + 1))
+            running.append((step.kernel, get, step.outputs[0], step.outputs, tuple(ended)))
+        self._running = running[::-1]
+        self._labels = [step.label for step in steps]
 
     # --- running ----------------------------------------------------------------------------------
 
@@ -178,19 +203,20 @@ class Program:
         values = self._template.copy()
         values[1 : self._arguments] = arguments
         try:
-            for step in self._steps:
-                kernel, inputs, outputs, ended, _ = step
-                result = kernel(*[values[i] for i in inputs])
+            for step in self._running:
+                kernel, get, place, places, ended = step
+                result = kernel(*get(values))
                 if type(result) is tuple:
-                    for place, value in zip(outputs, result, strict=False):
+                    for place, value in zip(places, result, strict=False):
                         values[place] = value
                     values[0] = None
                 else:
-                    values[outputs[0]] = result
+                    values[place] = result
                 for place in ended:
                     values[place] = None
         except (ArithmeticError, LookupError, TypeError, ValueError) as error:
-            raise _labelled(error, step.label) from error
+            number = next(i for i, each in enumerate(self._running) if each is step)
+            raise _labelled(error, self._labels[number]) from error
         return [values[place] for place in self._outputs]
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .nodes import DOMAINS, OPERATORS, graphs_of
-from .tensors import require_onnx
+from .tensors import check_here, require_onnx
 
 __all__ = ["opset_version", "read_model", "supported_model"]
 
@@ -21,14 +21,14 @@ def read_model(model: Any) -> Any:
     """Return a checked ModelProto of what `import_model` takes."""
     onnx = require_onnx()
     decode_error = importlib.import_module("google.protobuf.message").DecodeError
-    if isinstance(model, onnx.ModelProto):
-        onnx.checker.check_model(model)
-        return model
     try:
         if isinstance(model, (bytes, bytearray, memoryview)):
-            proto = onnx.load_from_string(bytes(model))
-            onnx.checker.check_model(proto)
-            return proto
+            model = onnx.load_from_string(bytes(model))
+        if isinstance(model, onnx.ModelProto):
+            for tensor in model.graph.initializer:
+                check_here(tensor)
+            onnx.checker.check_model(model)
+            return model
         path = os.fspath(model)
         with open(path, "rb"):  # for Python's own error where there is none
             pass

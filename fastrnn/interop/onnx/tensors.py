@@ -9,7 +9,15 @@ import numpy as np
 
 from .nodes import Array
 
-__all__ = ["ValueInfo", "array_of", "attributes_of", "dtype_of", "require_onnx", "value_info"]
+__all__ = [
+    "ValueInfo",
+    "array_of",
+    "attributes_of",
+    "check_here",
+    "dtype_of",
+    "require_onnx",
+    "value_info",
+]
 
 DTYPES = tuple(
     np.dtype(name)
@@ -44,12 +52,17 @@ def dtype_of(element_type: int) -> np.dtype[Any]:
     return dtype
 
 
+def check_here(tensor: Any) -> None:
+    """Raise ValueError if the data of a TensorProto are not in it."""
+    if tensor.data_location == require_onnx().TensorProto.EXTERNAL:
+        raise ValueError(f"model: {tensor.name!r} lies in another file; import the model's path")
+
+
 def array_of(tensor: Any) -> Array:
     """Return a TensorProto as a read-only array; ValueError if its data are not of its shape."""
     onnx = require_onnx()
     dtype = dtype_of(tensor.data_type)
-    if tensor.data_location == onnx.TensorProto.EXTERNAL:
-        raise ValueError(f"model: {tensor.name!r} lies in another file; import the model's path")
+    check_here(tensor)
     try:
         array = np.asarray(onnx.numpy_helper.to_array(tensor), dtype)
     except ValueError as error:
@@ -100,21 +113,21 @@ class ValueInfo(NamedTuple):
 
     def checked(self, value: Any) -> Array:
         """Return a value as an array; TypeError, ValueError if it is none of this kind."""
-        array: Array
-        if hasattr(value, "__array__") or hasattr(value, "__dlpack__"):
-            array = np.asarray(value)
-        else:
-            array = np.asarray(value, self.dtype)
+        array: Array = value
+        if type(value) is not np.ndarray:
+            array = np.asarray(value, None if hasattr(value, "__array__") else self.dtype)
         if array.dtype != self.dtype:
             raise TypeError(f"{self.name}: expected an array of {self.dtype}, got {array.dtype}")
         shape = self.shape
-        if shape is None or array.shape == shape:
+        if shape is None or shape == array.shape:
             return array
-        if len(shape) != array.ndim or any(
-            type(size) is int and size != got for size, got in zip(shape, array.shape, strict=True)
-        ):
-            raise ValueError(f"{self.name}: expected the shape {shape}, got {array.shape}")
-        return array
+        if len(shape) == array.ndim:
+            for size, got in zip(shape, array.shape, strict=True):
+                if type(size) is int and size != got:
+                    break
+            else:
+                return array
+        raise ValueError(f"{self.name}: expected the shape {shape}, got {array.shape}")
 
 
 def value_info(proto: Any) -> ValueInfo:

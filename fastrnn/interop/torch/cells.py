@@ -7,18 +7,34 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
+from torch.fx import Proxy
 
+from ... import _core
 from .functional import train_layer
 from .ops import step_compiled
 from .packing import Packed, key_of
-from .reasons import REJECTED, dtype_reason, surroundings, tensor_reason, weights_reason
+from .reasons import (
+    PLAIN,
+    REJECTED,
+    dtype_reason,
+    leaf,
+    surroundings,
+    tensor_reason,
+    weights_reason,
+)
 from .threads import follow_threads
 
 __all__ = ["GRUCell", "LSTMCell", "RNNCell"]
 
 State = Any  # h for RNNCell and GRUCell, (h, c) for LSTMCell
 
+# Of the type of tensors: lets the core look at them by itself. Not in older versions of torch.
+EXCHANGE = getattr(Tensor, "__dlpack_c_exchange_api__", None)
+
 _packed: WeakKeyDictionary[torch.nn.Module, Packed] = WeakKeyDictionary()
+_steps: WeakKeyDictionary[torch.nn.Module, _core.TensorStepFloat32 | _core.TensorStepFloat64] = (
+    WeakKeyDictionary()
+)
 
 
 class _Cell(torch.nn.RNNCellBase):
@@ -29,7 +45,12 @@ class _Cell(torch.nn.RNNCellBase):
         if torch.compiler.is_compiling():
             result = step_compiled(self, cell_kind(self), input, hx)
             return super().forward(input, hx) if result is None else result
+        if isinstance(input, Proxy):
+            return leaf(self, input, hx)
         weights = _weights(self)
+        result = None if torch.is_grad_enabled() else _quick(self, weights, input, hx)
+        if result is not None:
+            return result
         state = _take(self, input, hx, weights[0])
         if isinstance(state, str):
             return super().forward(input, hx)
@@ -115,6 +136,21 @@ def _require_grad(tensors: tuple[Any, ...]) -> bool:
     return any(t is not None and t.requires_grad for t in tensors)
 
 
+def _quick(cell: torch.nn.RNNCellBase, weights: tuple[Any, ...], input: Tensor, hx: State) -> Any:
+    """Return what a step gives, checked and run by the core; None where there is more to ask."""
+    step = _steps.get(cell)
+    if step is None or surroundings() is not None:
+        return None
+    follow_threads()
+    if not isinstance(cell, torch.nn.LSTMCell):
+        h = step(weights, input, hx, None)
+        return None if h is None else torch.from_numpy(h)
+    if hx is not None and (type(hx) not in (tuple, list) or len(hx) != 2):
+        return None
+    state = step(weights, input, *(hx or (None, None)))
+    return None if state is None else (torch.from_numpy(state[0]), torch.from_numpy(state[1]))
+
+
 def _packed_of(cell: torch.nn.RNNCellBase, weights: tuple[Any, ...]) -> Packed | None:
     """Return the weights packed; None for weights that the kernels do not take."""
     packed = _packed.get(cell)
@@ -123,6 +159,12 @@ def _packed_of(cell: torch.nn.RNNCellBase, weights: tuple[Any, ...]) -> Packed |
         if weights_reason(weights, weight_shapes(cell)) is not None:
             return None
         packed = _packed[cell] = Packed.of(cell_kind(cell), [[(*weights, None)]])
+        _steps.pop(cell, None)
+        if EXCHANGE is not None and packed.key:
+            float32 = weights[0].dtype == torch.float32
+            step = _core.TensorStepFloat32 if float32 else _core.TensorStepFloat64
+            counted = not weights[0].is_inference()
+            _steps[cell] = step(EXCHANGE, PLAIN, packed.stack, weights, packed.watch, counted)
     return packed
 
 

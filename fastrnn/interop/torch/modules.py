@@ -8,13 +8,14 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
+from torch.fx import Proxy
 from torch.nn.functional import dropout
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from .functional import infer, infer_ragged, train_layer
 from .ops import run_compiled
 from .packing import Direction, Packed, directions_of, key_of
-from .reasons import REJECTED, dtype_reason, surroundings, tensor_reason, weights_reason
+from .reasons import REJECTED, dtype_reason, leaf, surroundings, tensor_reason, weights_reason
 from .threads import follow_threads
 
 __all__ = ["GRU", "LSTM", "RNN"]
@@ -40,9 +41,8 @@ class _Recurrent(torch.nn.RNNBase):
         if torch.compiler.is_compiling():
             result = run_compiled(self, input, hx)
             return super().forward(input, hx) if result is None else result
-        if isinstance(input, torch.fx.Proxy):  # as torch.fx does with torch's own modules
-            path = input.tracer.path_of_module(self)
-            return input.tracer.create_proxy("call_module", path, (input, hx), {})
+        if isinstance(input, Proxy):
+            return leaf(self, input, hx)
         call = _take(self, input, hx)
         if isinstance(call, str):
             return super().forward(input, hx)

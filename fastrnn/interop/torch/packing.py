@@ -30,6 +30,32 @@ def numpy_of(tensor: Tensor | None) -> Any:
     return None if tensor is None else np.ascontiguousarray(tensor.detach().numpy())
 
 
+class _Memory:
+    """The memory of a contiguous tensor, as NumPy asks for it.
+
+    After `Tensor.numpy()` no one can resize the storage, which fully sharded training does with the
+    weights that it has used.
+    """
+
+    __slots__ = ("__array_interface__", "tensor")
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+        self.__array_interface__ = {
+            "version": 3,
+            "data": (tensor.data_ptr(), False),
+            "shape": tuple(tensor.shape),
+            "typestr": _FLOAT32 if tensor.dtype == torch.float32 else _FLOAT64,
+        }
+
+
+_FLOAT32, _FLOAT64 = np.dtype(np.float32).str, np.dtype(np.float64).str
+
+
+def _array_of(weight: Tensor | None) -> Any:
+    return None if weight is None else np.asarray(_Memory(weight.contiguous()))
+
+
 def directions_of(flat: Sequence[Tensor], bias: bool, projects: bool) -> list[Direction]:
     """Return the directions of all layers, of weights in the order of torch's `_flat_weights`."""
     count = 2 + 2 * bias + projects
@@ -45,7 +71,7 @@ def pack_layer(kind: str, directions: Sequence[Direction], training: bool) -> tu
     """Return the cells of one layer, as `_core` takes them."""
     missing = (None,) * 6  # weights that torch's cells do not have
     return tuple(
-        _core.pack_cell(kind, (*map(numpy_of, weights), *missing), None, training)
+        _core.pack_cell(kind, (*map(_array_of, weights), *missing), None, training)
         for weights in directions
     )
 

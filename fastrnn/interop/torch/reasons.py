@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.fx import Proxy
 
-__all__ = ["dtype_reason", "surroundings", "tensor_reason", "weights_reason"]
+__all__ = ["dtype_reason", "leaf", "surroundings", "tensor_reason", "weights_reason"]
 
 PLAIN = (Tensor, torch.nn.Parameter)
 STRIDED = torch.strided
@@ -35,6 +37,16 @@ def surroundings() -> str | None:
     if forward_ad._current_level >= 0:
         return "forward-mode automatic differentiation"
     return None
+
+
+def leaf(module: torch.nn.Module, input: Proxy, hx: object) -> Any:
+    """Return the module's call in a graph that torch.fx records.
+
+    To torch.fx only the modules of torch.nn are leaves of such a graph; others are entered.
+    """
+    path = input.tracer.path_of_module(module)
+    args = (input,) if hx is None else (input, hx)
+    return input.tracer.create_proxy("call_module", path, args, {})
 
 
 def dtype_reason(dtype: torch.dtype) -> str | None:
