@@ -47,7 +47,7 @@ html_show_copyright = False
 sphinx_gallery_conf = {
     "examples_dirs": ["../examples"],
     "gallery_dirs": ["gallery"],
-    "filename_pattern": r"\.py$",  # all are executed
+    "filename_pattern": r"/(?!torch_)\w+\.py$",  # all are executed but those that need torch
     "reset_argv": "gallery_settings.arguments",
     "reset_modules": ("matplotlib", "gallery_settings.picture_style"),
     "image_scrapers": ("matplotlib", "gallery_settings.written_pictures"),

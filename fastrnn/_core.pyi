@@ -64,7 +64,17 @@ def layer_forward(
     batch_first: bool,
     checkpoint_every: int,
     options: tuple[Real | None, Real | None, Real | None, Real | None],
+    cache: Real | None = None,
 ) -> tuple[Real, _Tape]: ...
+def layer_tape(
+    cells: tuple[_Cell, ...],
+    x: NDArray[Any],
+    h0: Real | None,
+    c0: Real | None,
+    lengths: Ids | None,
+    y: Real,
+    cache: Real,
+) -> _Tape: ...
 def xla_handlers() -> dict[str, Any]: ...
 def layer_cache_blocks(kind: int, projects: bool) -> int: ...
 
@@ -78,10 +88,41 @@ class _Stack:
         batch_first: bool,
         attention: object = None,
     ) -> tuple[Real, Any] | None: ...
+    def call_at(
+        self,
+        x: int,
+        steps: int,
+        batch: int,
+        step: int,
+        row: int,
+        h0: int,
+        c0: int,
+        batch_first: bool,
+    ) -> tuple[Real, Any]: ...
+    def step_at(self, x: int, batch: int, row: int, h0: int, c0: int, unbatched: bool) -> Any: ...
     def step(self, x_t: object, state: object) -> tuple[Real, Any] | None: ...
 
 class StackFloat32(_Stack): ...
 class StackFloat64(_Stack): ...
+
+class Watch:
+    def __init__(self, arrays: tuple[tuple[int, int], ...]) -> None: ...
+    def unchanged(self, whole: bool) -> bool: ...
+
+class _TensorStep:
+    def __init__(
+        self,
+        api: object,
+        types: tuple[type, ...],
+        stack: _Stack,
+        weights: tuple[Any, ...],
+        watch: Watch,
+        counted: bool,
+    ) -> None: ...
+    def __call__(self, weights: tuple[Any, ...], x: Any, h: Any, c: Any) -> Any: ...
+
+class TensorStepFloat32(_TensorStep): ...
+class TensorStepFloat64(_TensorStep): ...
 
 def linear_forward(x: Real, weight: Real, bias: Real | None) -> Real: ...
 def linear_backward(

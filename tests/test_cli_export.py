@@ -59,6 +59,12 @@ def test_weights_under_their_names(arguments, read, model, capsys):
             "fastrnn export: --out: book/model.safetensors: this is the model itself",
         ),
         ("nothing --out w.npz", "fastrnn export: nothing: No such file or directory"),
+        ("book --out w.npz --step", "fastrnn export: --step: expected the format onnx, got npz"),
+        (
+            "book --out w.bin --format safetensors --lengths",
+            "fastrnn export: --lengths: expected the format onnx, got safetensors",
+        ),
+        ("book --out w.onnx --step --lengths", "fastrnn: argument --lengths: not allowed with"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(arguments, message, capsys):
@@ -74,11 +80,11 @@ def test_bad_input_is_one_line_and_status_2(arguments, message, capsys):
 def test_what_onnx_cannot_say_is_one_line(capsys):
     pytest.importorskip("onnx")
     model = text.build_model("lstm", VOCABULARY, 4, 1)
-    config = {**model[0].config(), "zoneout": 0.5}
+    config = {**model[0].config(), "hidden_size": 2, "bidirectional": True}
     changed = type(model)(type(model[0])(**config), model[1])
     text.save_model("book/model.safetensors", changed, VOCABULARY)
-    assert cli.main(["export", "book", "--out", "m.onnx"]) == 2
-    message = "fastrnn export: book/model.safetensors: zoneout: expected 0.0 in LSTM for ONNX"
+    assert cli.main(["export", "book", "--out", "m.onnx", "--step"]) == 2
+    message = "fastrnn export: book/model.safetensors: method: expected 'call' for a bidirectional"
     assert capsys.readouterr().err.startswith(message)
 
 

@@ -29,11 +29,13 @@ __all__ = ["add_export"]
 NOTES = """\
 examples:
   fastrnn export book --out book.onnx
+  fastrnn export book --out step.onnx --step
   fastrnn export book --out weights.npz
   fastrnn export book --out weights.bin --format safetensors
 
 onnx         a graph of ONNX's operators: token ids (T, B) and states in, logits
-             (T, B, V) and states out; the characters are in its metadata
+             (T, B, V) and states out; the characters are in its metadata.
+             --step: of one character, ids (B,) to logits (B, V)
 safetensors  the weights by PyTorch's names, for load_state_dict of
              ModuleList([nn.LSTM(...), nn.Linear(...)]); characters as above
 npz          the same names for numpy.load, and "characters"
@@ -47,7 +49,7 @@ def add_export(commands: Commands) -> None:
         "export",
         _export,
         help="write a model as ONNX, safetensors or npz, for other programs",
-        usage="fastrnn export MODEL --out FILE [--format NAME]",
+        usage="fastrnn export MODEL --out FILE [--format NAME] [--step | --lengths]",
         description="Write a character model in a format that other programs read.",
         epilog=NOTES,
     )
@@ -59,6 +61,11 @@ def add_export(commands: Commands) -> None:
         choices=list(WRITERS),
         help=f"{', '.join(WRITERS)} (default: by the end of FILE)",
     )
+    of_onnx = parser.add_mutually_exclusive_group()
+    of_onnx.add_argument("--step", action="store_true", help="onnx: of one character at a time")
+    of_onnx.add_argument(
+        "--lengths", action="store_true", help="onnx: with the length of each row as an input"
+    )
 
 
 def _export(arguments: argparse.Namespace) -> int:
@@ -67,11 +74,14 @@ def _export(arguments: argparse.Namespace) -> int:
     if name not in WRITERS:
         ends = ", ".join(f".{format}" for format in WRITERS)
         raise CommandError(f"--out: expected a name that ends in {ends}, or --format, got {out}")
+    options = {name: True for name in ("step", "lengths") if getattr(arguments, name)}
+    if options and name != "onnx":
+        raise CommandError(f"--{next(iter(options))}: expected the format onnx, got {name}")
     loaded = load(arguments.model)
     if out.exists() and out.samefile(model_file(arguments.model)):
         raise CommandError(f"--out: {out}: this is the model itself")
     try:
-        print(f"Wrote {out}: {WRITERS[name](loaded, out)}")
+        print(f"Wrote {out}: {WRITERS[name](loaded, out, **options)}")
     except (TypeError, ValueError) as error:
         raise CommandError(f"{model_file(arguments.model)}: {error}") from None
     except OSError as error:
@@ -79,11 +89,18 @@ def _export(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _onnx(loaded: TextModel, out: Path) -> str:
+def _onnx(loaded: TextModel, out: Path, step: bool = False, lengths: bool = False) -> str:
     require("onnx", extra="onnx")
     from ..interop.onnx import export_model
 
-    proto = export_model(loaded.model, out, ids=True, metadata=_facts(loaded))
+    proto = export_model(
+        loaded.model,
+        out,
+        method="step" if step else "call",
+        ids=True,
+        lengths=lengths,
+        metadata=_facts(loaded),
+    )
     inputs, outputs = (
         ", ".join(map(_signature, v)) for v in (proto.graph.input, proto.graph.output)
     )
@@ -128,7 +145,7 @@ def _facts(loaded: TextModel) -> dict[str, str]:
     return {"characters": loaded.vocabulary.characters, "cell": cell, **facts}
 
 
-WRITERS: dict[str, Callable[[TextModel, Path], str]] = {
+WRITERS: dict[str, Callable[..., str]] = {
     "onnx": _onnx,
     "safetensors": _safetensors,
     "npz": _npz,

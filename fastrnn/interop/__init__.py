@@ -1,5 +1,12 @@
-"""Models for, and of, other programs: `fastrnn.interop.onnx`."""
+"""Other programs' models: `fastrnn.interop.onnx`, `torch`, `keras` and `jax`."""
 
-from . import onnx
+import importlib
+from typing import Any
 
-__all__ = ["onnx"]
+__all__ = ["jax", "keras", "onnx", "torch"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        return importlib.import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

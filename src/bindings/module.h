@@ -11,6 +11,8 @@ void register_recurrent(pybind11::module_& m);
 void register_stack(pybind11::module_& m);
 void register_ops(pybind11::module_& m);
 void register_norm(pybind11::module_& m);
+void register_tensor_step(pybind11::module_& m);
+void register_watch(pybind11::module_& m);
 void register_xla(pybind11::module_& m);
 
 }  // namespace fastrnn::bindings

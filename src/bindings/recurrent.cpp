@@ -199,13 +199,26 @@ struct Bound {
 };
 
 // The forward pass of training: keeps what backward needs. May be taken back any number of times.
+// cache: None, or the array that holds what is kept, so that it may outlive the tape.
 template <class Real>
 class Tape {
  public:
-  Tape(Bound<Real>&& bound, Index checkpoint_every) : bound_(std::move(bound)) {
+  Tape(Bound<Real>&& bound, Index checkpoint_every, const py::object& cache)
+      : bound_(std::move(bound)), given_cache_(cache) {
     if (!bound_.cells[0]->training) throw py::value_error("cells: expected packed for training");
-    cache_ = Buffer<Real>::from_spares(static_cast<std::size_t>(
-        cache_values(*bound_.cells[0], bound_.directions(), bound_.in, checkpoint_every)));
+    const Index values =
+        cache_values(*bound_.cells[0], bound_.directions(), bound_.in, checkpoint_every);
+    if (given_cache_.is_none()) {
+      cache_ = Buffer<Real>::from_spares(static_cast<std::size_t>(values));
+      out.cache = cache_.data();
+    } else {
+      auto array = py::cast<py::array>(given_cache_);
+      out.cache = output<Real>(array, {any}, "cache");
+      if (array.size() < values)
+        throw py::value_error("cache: expected " + std::to_string(values) + " values, got " +
+                              std::to_string(array.size()));
+    }
+    out.checkpoint_every = checkpoint_every;
   }
   ~Tape() { cache_.to_spares(); }
   Tape(const Tape&) = delete;
@@ -287,12 +300,12 @@ class Tape {
 
   LayerOutput<Real> out = {};
   py::object y;
-  Real* cache() { return cache_.data(); }
   std::size_t cache_bytes() const { return cache_.size() * sizeof(Real); }
   Bound<Real>& bound() { return bound_; }
 
  private:
   Bound<Real> bound_;
+  py::object given_cache_;
   Buffer<Real> cache_;
 };
 
@@ -300,11 +313,12 @@ class Tape {
 template <class Real>
 py::object forward(const py::tuple& cells, const py::array& x, const py::object& h0,
                    const py::object& c0, const py::object& lengths, py::array h_n, py::object c_n,
-                   bool batch_first, Index checkpoint_every, const py::tuple& options) {
+                   bool batch_first, Index checkpoint_every, const py::tuple& options,
+                   const py::object& cache) {
   if (options.size() != 4) throw py::value_error("options: expected four arrays or None");
   if (checkpoint_every < 0) throw py::value_error("checkpoint_every: expected at least 0");
   auto tape = std::make_shared<Tape<Real>>(
-      Bound<Real>(cells, x, h0, c0, lengths, batch_first, options), checkpoint_every);
+      Bound<Real>(cells, x, h0, c0, lengths, batch_first, options), checkpoint_every, cache);
   const Bound<Real>& bound = tape->bound();
   const Cell<Real>& cell = *bound.cells[0];
   const Index D = bound.directions(), B = bound.in.batch, P = cell.output_size;
@@ -316,8 +330,6 @@ py::object forward(const py::tuple& cells, const py::array& x, const py::object&
     py::array array = py::cast<py::array>(c_n);
     out.c_n = output<Real>(array, {D, B, cell.hidden_size}, "c_n");
   }
-  out.cache = tape->cache();
-  out.checkpoint_every = checkpoint_every;
   tape->y = y;
   const Cell<Real>* const* packed = tape->cells();
   ScratchLease scratch;
@@ -329,6 +341,23 @@ py::object forward(const py::tuple& cells, const py::array& x, const py::object&
   }
   if (!done) throw py::error_already_set();
   return py::make_tuple(y, tape);
+}
+
+// The tape of a forward pass that was given this cache, once more: arguments as they were then.
+template <class Real>
+py::object tape_of(const py::tuple& cells, const py::array& x, const py::object& h0,
+                   const py::object& c0, const py::object& lengths, const py::array& y,
+                   const py::object& cache) {
+  const py::object none = py::none();
+  auto tape = std::make_shared<Tape<Real>>(
+      Bound<Real>(cells, x, h0, c0, lengths, false, py::make_tuple(none, none, none, none)), 0,
+      cache);
+  const Bound<Real>& bound = tape->bound();
+  const Index width = bound.directions() * bound.cells[0]->output_size;
+  const auto read = sequence_input<Real>(y, {bound.in.steps, bound.in.batch, width}, "y");
+  tape->out.y = {const_cast<Real*>(read.data), read.step, read.row};  // backward only reads it
+  tape->y = y;
+  return py::cast(tape);
 }
 
 template <class Real>
@@ -364,15 +393,25 @@ void register_recurrent(py::module_& m) {
       "layer_forward",
       [](const py::tuple& cells, const py::array& x, const py::object& h0, const py::object& c0,
          const py::object& lengths, py::array h_n, py::object c_n, bool batch_first,
-         Index checkpoint_every, const py::tuple& options) {
+         Index checkpoint_every, const py::tuple& options, const py::object& cache) {
         return by_dtype(h_n, "h_n", [&](auto real) {
           return forward<decltype(real)>(cells, x, h0, c0, lengths, h_n, c_n, batch_first,
-                                         checkpoint_every, options);
+                                         checkpoint_every, options, cache);
         });
       },
       py::arg("cells"), py::arg("x"), py::arg("h0"), py::arg("c0"), py::arg("lengths"),
       py::arg("h_n"), py::arg("c_n"), py::arg("batch_first"), py::arg("checkpoint_every"),
-      py::arg("options"));
+      py::arg("options"), py::arg("cache") = py::none());
+  m.def(
+      "layer_tape",
+      [](const py::tuple& cells, const py::array& x, const py::object& h0, const py::object& c0,
+         const py::object& lengths, const py::array& y, const py::object& cache) {
+        return by_dtype(y, "y", [&](auto real) {
+          return tape_of<decltype(real)>(cells, x, h0, c0, lengths, y, cache);
+        });
+      },
+      py::arg("cells"), py::arg("x"), py::arg("h0"), py::arg("c0"), py::arg("lengths"),
+      py::arg("y"), py::arg("cache"));
 }
 
 }  // namespace fastrnn::bindings

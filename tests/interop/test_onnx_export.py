@@ -1,5 +1,9 @@
 """What `fastrnn.interop.onnx.export_model` writes, run by ONNX Runtime beside the model itself."""
 
+import io
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -9,8 +13,8 @@ runtime = pytest.importorskip("onnxruntime", reason="NOT TESTED: needs onnxrunti
 import fastrnn  # noqa: E402
 from fastrnn import cli, text  # noqa: E402
 from fastrnn.interop.onnx import export_model  # noqa: E402
+from onnx_export_cases import assert_close, numbers, run, session_of  # noqa: E402
 
-TOLERANCE = 1e-5
 V, H = 11, 8
 CELLS = {
     "rnn": (fastrnn.RNN, {}),
@@ -26,26 +30,6 @@ VARIANTS = [
     (fastrnn.LSTM, {"peephole": True, "coupled": True, "clip": 0.3}),
     (fastrnn.LSTM, {"activations": [("affine", 0.5, 0.1), "softsign", "identity"]}),
 ]
-
-
-def session_of(proto):
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    return runtime.InferenceSession(
-        proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-
-
-def run(session, **inputs):
-    """The outputs by name."""
-    names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(None, inputs), strict=True))
-
-
-def assert_close(one, other):
-    assert one.shape == other.shape
-    assert one.dtype == other.dtype
-    np.testing.assert_allclose(one, other, rtol=0, atol=TOLERANCE * max(1, np.abs(other).max()))
 
 
 def compare(layer, x, name="x"):
@@ -65,10 +49,6 @@ def compare(layer, x, name="x"):
         assert np.abs(y).max() > 0.02
         for part, want in zip(("hn", "cn"), last if len(state) == 2 else (last,), strict=False):
             assert_close(got[part], want)
-
-
-def numbers(*shape):
-    return np.random.default_rng(5).normal(size=shape).astype(np.float32)
 
 
 @pytest.mark.parametrize("layers", [1, 2])
@@ -164,38 +144,104 @@ def test_a_float64_model_keeps_its_type():
     assert proto.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.DOUBLE
 
 
+def sequential(*layers):
+    return fastrnn.Sequential(*layers)
+
+
+GRU = fastrnn.GRU(3, 4)
+BOTH = fastrnn.GRU(3, 4, bidirectional=True)
+
+
 @pytest.mark.parametrize(
-    ("model", "error", "message"),
+    ("model", "options", "error", "message"),
     [
-        (fastrnn.IndRNN(3, 4), TypeError, "expected a Sequential of .*, got IndRNN"),
-        (fastrnn.Sequential(fastrnn.BatchNorm(3)), TypeError, "got BatchNorm"),
-        ("text", TypeError, "got str"),
-        (fastrnn.LSTM(3, 4, proj_size=2), ValueError, "proj_size: expected 0 in LSTM for ONNX"),
-        (fastrnn.GRU(3, 4, zoneout=0.1), ValueError, "zoneout: expected 0.0 in GRU .*, got 0.1"),
-        (fastrnn.LSTM(3, 4, zoneout=(0, 0.1)), ValueError, "zoneout"),
-        (fastrnn.LSTM(3, 4, cell_clip=1.0), ValueError, "cell_clip: expected None"),
-        (fastrnn.RNN(3, 4, layer_norm=True), ValueError, "layer_norm: expected False"),
-        (fastrnn.RNN(3, 4, go_backwards=True), ValueError, "go_backwards: expected False"),
-        (fastrnn.RNN(3, 4, learned_state=True), ValueError, "learned_state: expected False"),
-        (fastrnn.RNN(3, 4, nonlinearity="prelu"), ValueError, "nonlinearity: .* 'prelu' in RNN"),
-        (fastrnn.Sequential(fastrnn.Tanh()), ValueError, "has a number of features"),
+        ("text", {}, TypeError, "model: expected a Layer, got str"),
+        (type("Mine", (fastrnn.GRU,), {})(3, 4), {}, TypeError, "expected one of .*, got Mine"),
+        (sequential(fastrnn.AUGRU(3, 4)), {}, TypeError, "AUGRU is exported alone: it takes"),
+        (sequential(GRU, fastrnn.Linear(4, 4, dtype="float64")), {}, TypeError, "of one dtype"),
         (
-            fastrnn.Sequential(fastrnn.GRU(3, 4), fastrnn.Linear(5, 2)),
+            sequential(GRU, fastrnn.Linear(5, 2)),
+            {},
             ValueError,
-            "model: Linear expects 5 features, gets 4",
+            "Linear expects 5 features, gets 4",
         ),
+        (sequential(GRU, fastrnn.Embedding(4, 2)), {}, ValueError, "Embedding expects token ids"),
+        (sequential(fastrnn.LastStep(), GRU), {}, ValueError, "GRU expects sequences, gets the sh"),
+        (sequential(GRU, *[fastrnn.LastStep()] * 2), {}, ValueError, "LastStep expects sequences"),
+        (
+            sequential(GRU, fastrnn.LSTM(4, 2, batch_first=True)),
+            {},
+            ValueError,
+            "batch_first: expected the same in all layers, got True in LSTM",
+        ),
+        (fastrnn.Residual(GRU), {}, ValueError, r"layer: expected an output of its input's shape"),
+        (fastrnn.Linear(3, 3), {"ids": True}, ValueError, "ids: expected a model that begins with"),
+        (sequential(fastrnn.Linear(3, 3), GRU), {"ids": True}, ValueError, "ids: expected a model"),
+        (fastrnn.Linear(3, 3), {"lengths": True}, ValueError, "no layer that uses them"),
+        (GRU, {"lengths": "int16"}, ValueError, "lengths: expected True, .*, got 'int16'"),
+        (GRU, {"lengths": 1}, TypeError, "lengths: expected True or False, got 1"),
+        (
+            GRU,
+            {"method": "vjp"},
+            ValueError,
+            "method: expected one of call, step, start, got 'vjp'",
+        ),
+        (GRU, {"method": "start"}, ValueError, "method: expected 'call' or 'step' for GRU"),
+        (GRU, {"method": "step", "lengths": True}, ValueError, "lengths: expected False with"),
+        (GRU, {"method": "step", "states": False}, ValueError, "states: expected True with"),
+        (BOTH, {"method": "step"}, ValueError, r"method: .* for a bidirectional layer \(GRU\)"),
+        (
+            fastrnn.RNN(3, 4, go_backwards=True),
+            {"method": "step"},
+            ValueError,
+            r"method: expected 'call' for one that goes backwards \(RNN\), got 'step'",
+        ),
+        (sequential(GRU, fastrnn.LastStep()), {"method": "step"}, ValueError, "with LastStep, got"),
+        (GRU, {"input_names": ["x"]}, ValueError, "input_names: expected 2 names, got 1"),
+        (GRU, {"output_names": "yh"}, TypeError, "output_names: expected a sequence of str, got"),
+        (GRU, {"output_names": ["y", "y"]}, ValueError, "output_names: expected different names"),
+        (fastrnn.DotAttention(3), {"method": "step"}, ValueError, "'call' for DotAttention, got"),
+        (fastrnn.PlainDecoder(GRU), {"lengths": True}, ValueError, "lengths: .* for PlainDecoder"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_cannot_be_exported(model, error, message, tmp_path):
+def test_what_cannot_be_exported(model, options, error, message, tmp_path):
     with pytest.raises(error, match=message):
-        export_model(model, tmp_path / "m.onnx")
+        export_model(model, tmp_path / "m.onnx", **options)
     assert not list(tmp_path.iterdir())
 
 
-def test_ids_are_for_models_that_begin_with_a_recurrent_layer():
-    with pytest.raises(ValueError, match="ids: expected a model that begins with RNN, GRU or LSTM"):
-        export_model(fastrnn.Sequential(fastrnn.Linear(3, 3), fastrnn.GRU(3, 4)), ids=True)
+def test_names_of_ones_own():
+    layer = fastrnn.LSTM(3, 4, learned_state=True, seed=1)
+    names = {"input_names": ["in", "n", "h0", "x"], "output_names": ["h0n", "y", "out"]}
+    session = session_of(export_model(layer, lengths=True, **names))
+    x, lengths, h, c = numbers(6, 2, 3), np.array([6, 2]), numbers(1, 2, 4), numbers(1, 2, 4) + 1
+    got = run(session, **dict(zip(names["input_names"], (x, lengths, h, c), strict=True)))
+    y, (hn, cn) = layer(x, (h, c), lengths)
+    for name, array in zip(names["output_names"], (y, hn, cn), strict=True):
+        assert_close(got[name], array)
+
+
+def test_to_an_open_file():
+    file = io.BytesIO()
+    proto = export_model(GRU, file)
+    assert file.getvalue() == proto.SerializeToString()
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "m.onnx"
+    export_model(GRU, path)
+    before = path.read_bytes()
+    monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError("full")))
+    with pytest.raises(OSError, match="full"):
+        export_model(fastrnn.LSTM(3, 4), path)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == {"m.onnx": before}
+
+
+@pytest.mark.parametrize("model", [fastrnn.Sequential(), fastrnn.Tanh(), fastrnn.MaxPooling()])
+def test_the_number_of_features_is_free_where_no_layer_has_one(model):
+    x = numbers(6, 4, 3)
+    assert_close(run(session_of(export_model(model)), x=x)["y"], model(x))
 
 
 def test_the_command_exports_a_character_model(tmp_path, capsys):
@@ -212,3 +258,30 @@ def test_the_command_exports_a_character_model(tmp_path, capsys):
     ids = vocabulary.encode("abc\n")[:, None]
     zeros = np.zeros((2, 1, 6), np.float32)
     assert_close(run(session_of(proto), ids=ids, h0=zeros, c0=zeros)["y"], model(ids)[0])
+
+
+@pytest.mark.parametrize(
+    ("option", "inputs"),
+    [("--step", "ids (B), h0"), ("--lengths", "ids (T, B), lengths (B), h0")],
+)
+def test_the_command_exports_steps_and_lengths(option, inputs, tmp_path, capsys):
+    vocabulary = text.Vocabulary("\nabc")
+    model = text.build_model("gru", vocabulary, 6)
+    text.save_model(tmp_path / "model.safetensors", model, vocabulary)
+    arguments = ["export", str(tmp_path), "--out", str(tmp_path / "m.onnx"), option]
+    assert cli.main(arguments) == 0
+    assert f"m.onnx: {inputs} (2, B, 6) -> y (" in capsys.readouterr().out
+
+
+def test_the_page(tmp_path, monkeypatch):
+    """The code of the section on export runs; it asserts what it says."""
+    page = Path(__file__).parents[2] / "docs" / "onnx.md"
+    if not page.exists():
+        pytest.skip("the documentation is not here")
+    section = re.split(r"^## ", page.read_text(encoding="utf-8").split("## Export")[1], flags=re.M)[
+        0
+    ]
+    blocks = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    assert len(blocks) >= 4
+    monkeypatch.chdir(tmp_path)
+    exec("\n".join(blocks), {})
