@@ -345,6 +345,35 @@ def test_sizes_in_a_file_are_bounded(shape):
 
 
 @pytest.mark.parametrize(
+    "nodes",
+    [
+        "y = Unsqueeze(x, n)",
+        "y = Squeeze(x, n)",
+        "y = Slice(x, one, one, n)",
+        "y = Gather<axis=1099511627776>(x, zero)",
+        "y = Concat<axis=1099511627776>(x, x)",
+        "y = Split<axis=1099511627776>(x)",
+        "y = Tile(x, many)",
+        "y = Pad(x, many)",
+        "y = Conv<pads=[1099511627776, 1099511627776]>(x, x)",
+        "y = AveragePool<kernel_shape=[1], pads=[1099511627776, 1099511627776]>(x)",
+        "y = Transpose<perm=[1099511627776, 0, 1]>(x)",
+    ],
+)
+def test_numbers_in_a_file_are_bounded(nodes):
+    """Neither memory nor time is taken for them."""
+    model = text_model(
+        f"g (float[1, 2, 2] x) => (float[A, B, C] y) {{ {nodes} }}",
+        n=np.array([2**40]),
+        one=np.array([1]),
+        zero=np.array(0),
+        many=np.array([2**40] * (6 if "Pad" in nodes else 3)),
+    )
+    with pytest.raises(ValueError, match="node 'y'"):
+        import_model(model)(normal(1, 2, 2))
+
+
+@pytest.mark.parametrize(
     ("inputs", "error", "message"),
     [
         ({}, ValueError, r"input_feed: expected \['x'\], got \[\]"),
