@@ -273,6 +273,13 @@ def test_other_types_are_refused(kind):
         import_model(model)
 
 
+def test_an_unknown_type_is_refused():
+    model = lstm_of_any_shape()
+    model.graph.initializer[0].data_type = 91
+    with pytest.raises((TypeError, onnx.checker.ValidationError), match="91|data_type"):
+        import_model(model)
+
+
 def test_old_operators_are_refused():
     node = onnx.helper.make_node("RNN", ["x", "w", "r"], ["y"], hidden_size=1, output_sequence=1)
     values = [onnx.helper.make_tensor_value_info(n, FLOAT, [1, 1, 1]) for n in "xwr"]
