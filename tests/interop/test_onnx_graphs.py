@@ -276,7 +276,7 @@ def test_other_types_are_refused(kind):
 def test_an_unknown_type_is_refused():
     model = lstm_of_any_shape()
     model.graph.initializer[0].data_type = 91
-    with pytest.raises((TypeError, onnx.checker.ValidationError), match="91|data_type"):
+    with pytest.raises((TypeError, onnx.checker.ValidationError), match=r"91|data_type"):
         import_model(model)
 
 
