@@ -23,13 +23,13 @@ STATES = {"SimpleRNN": 1, "GRU": 1, "LSTM": 2}
 def kernels(monkeypatch):
     """The kinds of the calls that reached the kernels, so far; of traces, where Keras traces."""
     calls = []
-    run_layer = interop.backends.run_layer
+    run_cell = interop.backends.run_cell
 
-    def counted(kind, *arguments):
-        calls.append(kind)
-        return run_layer(kind, *arguments)
+    def counted(cell, *arguments):
+        calls.append(interop.cells.kind_of(cell))
+        return run_cell(cell, *arguments)
 
-    monkeypatch.setattr(interop.backends, "run_layer", counted)
+    monkeypatch.setattr(interop.backends, "run_cell", counted)
     return calls
 
 

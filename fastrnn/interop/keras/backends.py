@@ -7,7 +7,9 @@ from typing import Any
 
 import keras
 
-__all__ = ["BACKENDS", "reason_against_tensor", "run_layer"]
+from .cells import cell_weights, kind_of
+
+__all__ = ["BACKENDS", "reason_against_tensor", "run_cell"]
 
 BACKENDS = ("torch", "jax", "tensorflow")
 
@@ -16,7 +18,9 @@ def reason_against_tensor(x: Any) -> str | None:
     """Return why the kernels cannot run on a tensor like this, or None if they can."""
     backend = keras.backend.backend()
     if backend == "torch":
-        return _reason_of_torch(x)
+        from . import torch
+
+        return torch.reason_against_tensor(x)
     if backend == "jax":
         import jax
 
@@ -30,26 +34,16 @@ def reason_against_tensor(x: Any) -> str | None:
     return None if device == "cpu" else f"a tensor on the device {device}"
 
 
-def _reason_of_torch(x: Any) -> str | None:
-    from ..torch.reasons import surroundings
+def run_cell(cell: Any, x: Any, h0: Any, c0: Any, lengths: Any) -> tuple[Any, Any, Any]:
+    """Run one of Keras's cells over whole sequences.
 
-    if x.device.type != "cpu":  # "meta" where Keras asks for shapes
-        return f"a tensor on the device {x.device}"
-    return surroundings()
-
-
-def run_layer(
-    kind: str, x: Any, weights: Any, h0: Any, c0: Any, lengths: Any
-) -> tuple[Any, Any, Any]:
-    """Run one direction over whole sequences, differentiable as the backend's own functions are.
+    Differentiable with respect to its weights, x and the states, as the backend's own functions.
 
     Parameters
     ----------
-    kind : str
-        "rnn_tanh", "rnn_relu", "lstm", "gru" or "gru_reset_before".
+    cell : keras.Layer
+        Built, and one that `cells.reason_against_cell` has nothing against.
     x : tensor, shape (B, T, I)
-    weights : tuple of tensors
-        w_ih, w_hh, b_ih or None, b_hh or None, in PyTorch's shapes and order of gates.
     h0, c0 : tensor, shape (B, H)
         c0 is None but for an LSTM.
     lengths : tensor of int32, shape (B,), or None
@@ -61,10 +55,17 @@ def run_layer(
     h_n, c_n : tensor, shape (B, H)
         c_n is None but for an LSTM.
     """
-    h0, c0 = h0[None], None if c0 is None else c0[None]
-    if lengths is not None and keras.backend.backend() != "jax":  # which may have no int64
+    backend = keras.backend.backend()
+    if lengths is not None and backend != "jax":  # which may have no int64
         lengths = keras.ops.cast(lengths, "int64")
-    y, h_n, c_n = _layer()(kind, x, [(*weights, None)], h0, c0, lengths, batch_first=True)
+    if backend == "torch":
+        from . import torch
+
+        if not torch.needs_gradients([x, h0, c0, cell.kernel, cell.recurrent_kernel, cell.bias]):
+            return torch.infer_cell(cell, x, h0, c0, lengths)
+    weights = [(*cell_weights(cell), None)]
+    h0, c0 = h0[None], None if c0 is None else c0[None]
+    y, h_n, c_n = _layer()(kind_of(cell), x, weights, h0, c0, lengths, batch_first=True)
     return y, h_n[0], None if c_n is None else c_n[0]
 
 

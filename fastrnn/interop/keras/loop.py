@@ -14,7 +14,7 @@ import keras
 from keras import ops
 
 from . import backends
-from .cells import cell_weights, kind_of, reason_against_cell
+from .cells import reason_against_cell
 
 __all__ = ["FallbackError", "cells_of", "reason_against", "run"]
 
@@ -56,7 +56,9 @@ def run(layer: Any, sequences: Any, initial_state: Any, mask: Any, training: Any
     mask = keras.tree.flatten(mask)[0] if mask is not None else None
     states = [s if keras.tree.is_nested(s) else [s] for s in _by_cell(layer, initial_state)]
     _check_call(layer, sequences, states, mask, training)
-    x = ops.cast(sequences, layer.compute_dtype)
+    x = sequences
+    if keras.backend.standardize_dtype(x.dtype) != layer.compute_dtype:  # integers
+        x = ops.cast(x, layer.compute_dtype)
     if layer.stateful:  # its variables are assigned in place before a backward pass reads them
         states = [[ops.copy(s) for s in state] for state in states]
     if layer.go_backwards:
@@ -116,16 +118,15 @@ def _run_cells(
     for cell, (h, *c) in zip(cells_of(layer), states, strict=True):
         if training and cell.dropout:  # one mask for all steps, drawn by Keras
             x = x * ops.expand_dims(cell.get_dropout_mask(x[:, 0, :]), 1)
-        weights = cell_weights(cell)
-        x, h_n, c_n = backends.run_layer(kind_of(cell), x, weights, h, c[0] if c else None, lengths)
+        x, h_n, c_n = backends.run_cell(cell, x, h, c[0] if c else None, lengths)
         new_states.append([h_n, c_n] if c else [h_n])
     return x, new_states
 
 
 def _outputs(layer: Any, y: Any, h_n: Any, h0: Any, steps: RealSteps | None) -> tuple[Any, Any]:
-    """Return the last output (B, H) and, if they are asked for, all outputs (B, T, H)."""
+    """Return the last output (B, H) and all (B, T, H), where only it is wanted the last again."""
     if steps is None:
-        return h_n, y if layer.return_sequences else ops.expand_dims(h_n, 1)
+        return h_n, y if layer.return_sequences else h_n
     # Before the first real step: zeros in PyTorch and TensorFlow, the initial state in JAX.
     before = h0 if keras.backend.backend() == "jax" else ops.zeros_like(h0)
     if layer.zero_output_for_mask:
@@ -133,7 +134,7 @@ def _outputs(layer: Any, y: Any, h_n: Any, h0: Any, steps: RealSteps | None) -> 
     else:
         last = ops.where(steps.count[:, -1:] > 0, h_n, before)
     if not layer.return_sequences:
-        return last, ops.expand_dims(last, 1)
+        return last, last
     y = steps.back(y)
     if layer.zero_output_for_mask:
         return last, ops.where(steps.real[:, :, None], y, ops.zeros_like(y))

@@ -160,7 +160,7 @@ def infer_ragged(
     if state:
         h, *c = map(numpy_of, state)
         states = (h, c[0]) if c else h
-    array = numpy_of(x if x.stride(2) == 1 else x.contiguous())
+    array = (x if x.stride(2) == 1 else x.contiguous()).detach().numpy()
     result = stack.call(array, states, numpy_of(lengths), False)
     if result is None:
         raise ValueError(

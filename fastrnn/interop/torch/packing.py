@@ -26,11 +26,12 @@ WHOLE_FROM = 64
 
 def numpy_of(tensor: Tensor | None) -> Any:
     """Return a tensor's memory as an array; C-contiguous, so a copy where it is not."""
-    return None if tensor is None else tensor.detach().contiguous().numpy()
+    # By NumPy, see _array_of.
+    return None if tensor is None else np.ascontiguousarray(tensor.detach().numpy())
 
 
 class _Memory:
-    """The memory of a contiguous tensor, as NumPy asks for it.
+    """The memory of a tensor, as NumPy asks for it.
 
     After `Tensor.numpy()` no one can resize the storage, which fully sharded training does with the
     weights that it has used.
@@ -44,15 +45,21 @@ class _Memory:
             "version": 3,
             "data": (tensor.data_ptr(), False),
             "shape": tuple(tensor.shape),
+            "strides": None if tensor.is_contiguous() else _byte_strides(tensor),
             "typestr": _FLOAT32 if tensor.dtype == torch.float32 else _FLOAT64,
         }
+
+
+def _byte_strides(tensor: Tensor) -> tuple[int, ...]:
+    return tuple(stride * tensor.element_size() for stride in tensor.stride())
 
 
 _FLOAT32, _FLOAT64 = np.dtype(np.float32).str, np.dtype(np.float64).str
 
 
 def _array_of(weight: Tensor | None) -> Any:
-    return None if weight is None else np.asarray(_Memory(weight.contiguous()))
+    # A copy is NumPy's: one by torch would wake its threads, which then keep ours from their cores.
+    return None if weight is None else np.ascontiguousarray(np.asarray(_Memory(weight)))
 
 
 def directions_of(flat: Sequence[Tensor], bias: bool, projects: bool) -> list[Direction]:
@@ -84,9 +91,18 @@ class Packed(NamedTuple):
     held: list[Tensor]  # so that what is watched stays, and no other tensor gets these addresses
 
     @classmethod
-    def of(cls, kind: str, layers: Sequence[Sequence[Direction]]) -> Packed:
-        """Pack the directions of each layer."""
+    def of(
+        cls,
+        kind: str,
+        layers: Sequence[Sequence[Direction]],
+        sources: Sequence[Tensor] | None = None,
+    ) -> Packed:
+        """Pack the directions of each layer.
+
+        sources: the tensors that these weights were made of, which are those that change.
+        """
         weights = [w for layer in layers for direction in layer for w in direction if w is not None]
+        weights = weights if sources is None else list(sources)
         whole = all(w.is_contiguous() for w in weights)
         watch = _core.Watch(tuple((w.data_ptr(), w.nbytes) for w in weights) if whole else ())
         stack = _core.StackFloat32 if weights[0].dtype == torch.float32 else _core.StackFloat64
