@@ -273,6 +273,13 @@ def test_other_types_are_refused(kind):
         import_model(model)
 
 
+def test_an_unknown_type_is_refused():
+    model = lstm_of_any_shape()
+    model.graph.initializer[0].data_type = 91
+    with pytest.raises((TypeError, onnx.checker.ValidationError), match=r"91|data_type"):
+        import_model(model)
+
+
 def test_old_operators_are_refused():
     node = onnx.helper.make_node("RNN", ["x", "w", "r"], ["y"], hidden_size=1, output_sequence=1)
     values = [onnx.helper.make_tensor_value_info(n, FLOAT, [1, 1, 1]) for n in "xwr"]
@@ -342,6 +349,35 @@ def test_sizes_in_a_file_are_bounded(shape):
     )
     with pytest.raises(ValueError, match=r"node 'y' \(ConstantOfShape\): shape: expected"):
         import_model(model)
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        "y = Unsqueeze(x, n)",
+        "y = Squeeze(x, n)",
+        "y = Slice(x, one, one, n)",
+        "y = Gather<axis=1099511627776>(x, zero)",
+        "y = Concat<axis=1099511627776>(x, x)",
+        "y = Split<axis=1099511627776>(x)",
+        "y = Tile(x, many)",
+        "y = Pad(x, many)",
+        "y = Conv<pads=[1099511627776, 1099511627776]>(x, x)",
+        "y = AveragePool<kernel_shape=[1], pads=[1099511627776, 1099511627776]>(x)",
+        "y = Transpose<perm=[1099511627776, 0, 1]>(x)",
+    ],
+)
+def test_numbers_in_a_file_are_bounded(nodes):
+    """Neither memory nor time is taken for them."""
+    model = text_model(
+        f"g (float[1, 2, 2] x) => (float[A, B, C] y) {{ {nodes} }}",
+        n=np.array([2**40]),
+        one=np.array([1]),
+        zero=np.array(0),
+        many=np.array([2**40] * (6 if "Pad" in nodes else 3)),
+    )
+    with pytest.raises(ValueError, match="node 'y'"):
+        import_model(model)(normal(1, 2, 2))
 
 
 @pytest.mark.parametrize(
