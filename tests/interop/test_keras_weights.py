@@ -92,7 +92,11 @@ def test_a_layer_of_a_cell():
         (lambda: layers.Dense(3), TypeError, "got Dense"),
         (lambda: layers.RNN([layers.GRUCell(H)] * 2), TypeError, "got StackedRNNCells"),
         (lambda: layers.LSTM(H, activation="gelu"), ValueError, "activation of .*, got gelu"),
-        (lambda: layers.LSTM(H, dtype="float16"), ValueError, "float32 or float64, got float16"),
+        (
+            lambda: layers.LSTM(H, dtype="float16", recurrent_initializer="zeros"),
+            ValueError,
+            "float32 or float64, got float16",
+        ),
         (
             lambda: layers.GRU(H, zero_output_for_mask=True),
             ValueError,
@@ -107,16 +111,18 @@ def test_a_layer_of_a_cell():
             "differ in their weights only",
         ),
         (
-            lambda: layers.Bidirectional(layers.GRU(H, go_backwards=True)),
+            lambda: layers.Bidirectional(
+                layers.GRU(H, go_backwards=True), backward_layer=layers.GRU(H)
+            ),
             ValueError,
-            "go_backwards",
+            "forward layer with go_backwards=False, got True",
         ),
     ],
 )
 def test_what_cannot_come_from_keras_says_why(make, error, message):
+    layer = make()
+    layer.build((B, T, I))
     with pytest.raises(error, match=message):
-        layer = make()
-        layer.build((B, T, I))
         interop.from_keras(layer)
 
 
