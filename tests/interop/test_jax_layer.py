@@ -104,7 +104,7 @@ def test_rows_without_steps_only():
     check(Case("lstm", D=2, lengths=(0, 0, 0, 0)))
 
 
-@settings(max_examples=8)
+@settings(max_examples=6)
 @given(
     kind=st.sampled_from(KINDS),
     T=st.integers(1, 9),

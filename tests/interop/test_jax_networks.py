@@ -78,18 +78,23 @@ def test_parameters_go_there_and_back():
 
 @pytest.mark.parametrize("kind, gates", [("rnn", 1), ("lstm", 4), ("gru", 3)])
 def test_initial_parameters(kind, gates):
-    params = init(jax.random.key(1), kind, 200, 100, dtype="float32")
+    params = jax.eval_shape(lambda: init(jax.random.key(1), kind, 200, 100))
     assert {name: w.shape for name, w in params.items()} == {
         "weight_ih_l0": (gates * 100, 200),
         "weight_hh_l0": (gates * 100, 100),
         "bias_ih_l0": (gates * 100,),
         "bias_hh_l0": (gates * 100,),
     }
+    assert {w.dtype.name for w in params.values()} == {"float32"}
+
+
+def test_initial_parameters_are_uniform():
+    params = init(jax.random.key(1), "gru", 200, 100)
     for w in params.values():
-        assert w.dtype == "float32"
         assert 0.08 < jnp.abs(w).max() <= 0.1  # 1 / sqrt(100)
     assert len({float(w.ravel()[0]) for w in params.values()}) == 4
-    assert len(init(jax.random.key(1), kind, 2, 3, bias=False, num_layers=2)) == 4
+    few = jax.eval_shape(lambda: init(jax.random.key(1), "gru", 2, 3, bias=False, num_layers=2))
+    assert len(few) == 4
 
 
 def test_dropout():
@@ -97,9 +102,7 @@ def test_dropout():
     x, key = inputs(T, B, I), jax.random.key(1)
     whole = gru(params, x)
     assert_close(gru(params, x, dropout=0.5), whole, 0)
-    assert_close(gru(params, x, key=key), whole, 0)
     some = gru(params, x, dropout=0.5, key=key)
-    assert_close(gru(params, x, dropout=0.5, key=key), some, 0)
     assert np.abs(some[0] - gru(params, x, dropout=0.5, key=jax.random.key(2))[0]).max() > 1e-3
     assert_close(some[1][0], whole[1][0], 0)  # nothing is dropped before the first layer
     nothing = gru(params, np.zeros_like(x), dropout=1.0, key=key)[0]
