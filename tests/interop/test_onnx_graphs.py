@@ -1,6 +1,8 @@
 """Imported ONNX models: whole graphs beside ONNX Runtime, what models refuse, what they promise."""
 
+import re
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ runtime = pytest.importorskip("onnxruntime", reason="NOT TESTED: needs onnxrunti
 
 import fastrnn  # noqa: E402
 from fastrnn.interop.onnx import export_model, import_model, is_compatible, run_node  # noqa: E402
+from fastrnn.interop.onnx.nodes import OPERATORS  # noqa: E402
 from onnx_export_cases import assert_close, runtime_of  # noqa: E402
 
 FLOAT = onnx.TensorProto.FLOAT
@@ -270,6 +273,13 @@ def test_other_types_are_refused(kind):
         import_model(model)
 
 
+def test_an_unknown_type_is_refused():
+    model = lstm_of_any_shape()
+    model.graph.initializer[0].data_type = 91
+    with pytest.raises((TypeError, onnx.checker.ValidationError), match=r"91|data_type"):
+        import_model(model)
+
+
 def test_old_operators_are_refused():
     node = onnx.helper.make_node("RNN", ["x", "w", "r"], ["y"], hidden_size=1, output_sequence=1)
     values = [onnx.helper.make_tensor_value_info(n, FLOAT, [1, 1, 1]) for n in "xwr"]
@@ -339,6 +349,35 @@ def test_sizes_in_a_file_are_bounded(shape):
     )
     with pytest.raises(ValueError, match=r"node 'y' \(ConstantOfShape\): shape: expected"):
         import_model(model)
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        "y = Unsqueeze(x, n)",
+        "y = Squeeze(x, n)",
+        "y = Slice(x, one, one, n)",
+        "y = Gather<axis=1099511627776>(x, zero)",
+        "y = Concat<axis=1099511627776>(x, x)",
+        "y = Split<axis=1099511627776>(x)",
+        "y = Tile(x, many)",
+        "y = Pad(x, many)",
+        "y = Conv<pads=[1099511627776, 1099511627776]>(x, x)",
+        "y = AveragePool<kernel_shape=[1], pads=[1099511627776, 1099511627776]>(x)",
+        "y = Transpose<perm=[1099511627776, 0, 1]>(x)",
+    ],
+)
+def test_numbers_in_a_file_are_bounded(nodes):
+    """Neither memory nor time is taken for them."""
+    model = text_model(
+        f"g (float[1, 2, 2] x) => (float[A, B, C] y) {{ {nodes} }}",
+        n=np.array([2**40]),
+        one=np.array([1]),
+        zero=np.array(0),
+        many=np.array([2**40] * (6 if "Pad" in nodes else 3)),
+    )
+    with pytest.raises(ValueError, match="node 'y'"):
+        import_model(model)(normal(1, 2, 2))
 
 
 @pytest.mark.parametrize(
@@ -413,3 +452,18 @@ def test_wrong_shapes_of_weights(shapes, message):
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)])
     with pytest.raises(ValueError, match=rf"node 'cell' \(LSTM\): {message}"):
         import_model(model)(*[normal(*shape) for shape in shapes])
+
+
+def test_the_page(tmp_path, monkeypatch):
+    """The code of the sections before that on export runs; the operators are those there are."""
+    page = Path(__file__).parents[2] / "docs" / "onnx.md"
+    if not page.exists():
+        pytest.skip("the documentation is not here")
+    text = page.read_text(encoding="utf-8").split("## Export")[0]
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(blocks) >= 2
+    monkeypatch.chdir(tmp_path)
+    exec("\n".join(blocks), {})
+    rows = re.findall(r"^\| \w[\w ]+ \| ([A-Z]\w+(?:, \w+)*) \|$", text, re.MULTILINE)
+    listed = [name for row in rows for name in row.split(", ")]
+    assert sorted([*listed, "GRU", "LSTM", "RNN"]) == sorted(OPERATORS)

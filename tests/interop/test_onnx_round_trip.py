@@ -50,10 +50,11 @@ def test_variants(name):
 def test_learned_states():
     layer = fastrnn.GRU(F, H, learned_state=True, zoneout=0.1, seed=1)
     layer.parameters()["h_0"].data = numbers(1, H)
-    x = numbers(T, B, F)
+    x, h = numbers(T, B, F), numbers(1, B, H, seed=1)
     imported = import_model(export_model(layer))
-    y, hn = layer(x)
-    assert_all_close(run(imported, x=x), {"y": y, "hn": hn})
+    for state in ({}, {"h0": h}):
+        y, hn = layer(x, state.get("h0"))
+        assert_all_close(run(imported, x=x, **state), {"y": y, "hn": hn})
 
 
 def test_encoder_decoder():

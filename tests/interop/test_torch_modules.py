@@ -490,3 +490,15 @@ def test_jit_trace_records_torchs_operators(name):
     with torch.no_grad():
         traced = torch.jit.trace(ours, case.forward_input.args, check_trace=False)
         assert_close(call(traced, case), call(theirs, case))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@names
+def test_jit_script_compiles_torchs_module(name):
+    case = cases(name, packed=False)[1]
+    ours, theirs = both(name, case, torch.float64)
+    model, x = nn.Sequential(ours), case.forward_input.args[0]
+    scripted = torch.jit.script(model)
+    assert type(model[0]) is getattr(nn, name)  # as after restore
+    assert model[0] is ours
+    assert_close(scripted(x), theirs(x))

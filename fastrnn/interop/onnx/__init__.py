@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     )
     from .export import export_model
     from .importer import Model, import_model
+    from .layers import import_layers
 
 # By module, each imported at the first use of a name: a program that exports does not import.
 _MODULES = {
@@ -24,6 +25,7 @@ _MODULES = {
     ],
     "export": ["export_model"],
     "importer": ["Model", "import_model"],
+    "layers": ["import_layers"],
 }
 
 
@@ -40,6 +42,7 @@ __all__ = [
     "BackendRep",
     "Model",
     "export_model",
+    "import_layers",
     "import_model",
     "is_compatible",
     "prepare",

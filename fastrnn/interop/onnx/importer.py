@@ -54,7 +54,9 @@ class Model:
         self.outputs = tuple(value_info(info) for info in graph.output)
         self.defaults = tuple(info for info in inputs if info.name in initialised)
         self._names = {info.name for info in self.inputs}
+        self._program = self._programs[frozenset()]
         self._graph = graph if self.defaults else None
+        self._last_shapes: dict[str, tuple[int, ...]] = {}
         self.metadata = {each.key: each.value for each in proto.metadata_props}
 
     def get_inputs(self) -> tuple[ValueInfo, ...]:
@@ -120,14 +122,13 @@ class Model:
             If an input is missing or unknown, has another shape, or does not fit a node: the
             node is named.
         """
-        program, inputs = self._programs[frozenset()], self.inputs
+        program, inputs = self._program, self.inputs
         if input_feed.keys() != self._names:
             program, inputs = self._overridden(input_feed)
-        arguments = [info.checked(input_feed[info.name]) for info in inputs]
+        arguments = [self._checked(info, input_feed[info.name]) for info in inputs]
         with np.errstate(all="ignore"):  # as ONNX has it: 1 / 0 is infinite
             results = program.run(arguments)
-        owners = {id(owner) for each in arguments for owner in (each, each.base)} - {id(None)}
-        results = [_own(result, owners) for result in results]
+        results = [_own(result, arguments) for result in results]
         if output_names is None:
             return results
         by_name = {info.name: result for info, result in zip(self.outputs, results, strict=True)}
@@ -135,6 +136,18 @@ class Model:
         if unknown:
             raise ValueError(f"output_names: expected some of {list(by_name)}, got {unknown}")
         return [by_name[name] for name in output_names]
+
+    def _checked(self, info: ValueInfo, value: Any) -> Array:
+        """Return an input as an array; one like that of the last call is known to be right."""
+        if (
+            type(value) is not np.ndarray
+            or value.dtype is not info.dtype
+            or value.shape != self._last_shapes.get(info.name)
+        ):
+            value = info.checked(value)
+            self._last_shapes[info.name] = value.shape
+        array: Array = value
+        return array
 
     def _overridden(self, input_feed: Mapping[str, Any]) -> tuple[Program, tuple[ValueInfo, ...]]:
         """Return the program with those of `defaults` as inputs that there are arrays for."""
@@ -156,16 +169,15 @@ class Model:
         return f"Model({listed(self.inputs)} -> {listed(self.outputs)})"
 
 
-def _own(result: Any, owners: set[int]) -> Array:
+def _own(result: Any, arguments: Sequence[Array]) -> Array:
     """Return an output as an array that neither the caller's arrays nor the weights change with.
 
-    owners: the identities of what owns the memory of the caller's arrays; that of weights is
-    read-only. (A view's base is no view: NumPy has it so.)
+    Weights are read-only, and a view's base is no view but owns the memory: NumPy has it so.
     """
     array = result if type(result) is np.ndarray else np.asarray(result)
-    if id(array) in owners or id(array.base) in owners or not array.flags.writeable:
-        return array.copy()
-    return array
+    owner = array if array.base is None else array.base
+    shared = any(owner is each or owner is each.base for each in arguments)
+    return array.copy() if shared or not array.flags.writeable else array
 
 
 def import_model(model: str | os.PathLike[str] | bytes | Any) -> Model:

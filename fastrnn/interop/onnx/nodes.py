@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 __all__ = [
     "DOMAINS",
+    "MOST_AXES",
     "MOST_BYTES",
     "OPERATORS",
     "Array",
@@ -30,6 +31,7 @@ Array = NDArray[Any]
 Kernel = Callable[..., Any]
 
 DOMAINS = ("", "ai.onnx")  # of the standard operators
+MOST_AXES = 64  # that an array of NumPy has
 MOST_BYTES = 2**31  # that an operator may make of a few numbers, as ConstantOfShape does
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from ... import _core
 from ...base import FLOAT32, FLOAT64
-from .nodes import Array, Kernel, Node, operator
+from .nodes import Array, Kernel, Node, check_elements, operator
 
 # --- products -------------------------------------------------------------------------------------
 
@@ -298,6 +298,15 @@ def _padding(node: Node, sizes: Sequence[int], spans: Sequence[int], strides: Se
     return list(zip(pads[: len(sizes)], pads[len(sizes) :], strict=True))
 
 
+def _padded(x: Array, pads: Sequence[tuple[int, int]], value: Any = 0) -> Array:
+    """Return x (N, C, sizes...) with more places before and after each of the sizes."""
+    if any(least < 0 for pair in pads for least in pair):
+        raise ValueError(f"pads: expected numbers of at least 0, got {pads}")
+    whole = [size + sum(pair) for size, pair in zip(x.shape[2:], pads, strict=True)]
+    check_elements([*x.shape[:2], *whole], x.dtype)
+    return np.pad(x, [(0, 0), (0, 0), *pads], constant_values=value)
+
+
 def _windows(
     x: Array, spans: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
 ) -> Array:
@@ -318,7 +327,7 @@ def _conv(node: Node) -> Kernel:
         dilations = node.attribute("dilations", [1] * rank)
         spans = [(k - 1) * d + 1 for k, d in zip(weight.shape[2:], dilations, strict=True)]
         pads = _padding(node, x.shape[2:], spans, strides)
-        windows = _windows(np.pad(x, [(0, 0), (0, 0), *pads]), spans, strides, dilations)
+        windows = _windows(_padded(x, pads), spans, strides, dilations)
         N, outputs = len(x), len(weight) // groups
         places = windows.shape[2 : 2 + rank]
         columns = windows.reshape(N, groups, -1, *windows.shape[2:])
@@ -345,14 +354,13 @@ def _pool(node: Node) -> Kernel:
     all_count = bool(node.attribute("count_include_pad", 0))
 
     def kernel(x: Array) -> Any:
-        pads = [(0, 0), (0, 0), *_padding(node, x.shape[2:], spans, strides)]
+        pads = _padding(node, x.shape[2:], spans, strides)
         axes = tuple(range(-rank, 0))
         if largest:
             fill = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
-            padded = np.pad(x, pads, constant_values=fill)
-            return _windows(padded, spans, strides, dilations).max(axes)
-        y = _windows(np.pad(x, pads), spans, strides, dilations).sum(axes)
-        one = np.pad(np.ones((1, 1, *x.shape[2:]), x.dtype), pads, constant_values=int(all_count))
+            return _windows(_padded(x, pads, fill), spans, strides, dilations).max(axes)
+        y = _windows(_padded(x, pads), spans, strides, dilations).sum(axes)
+        one = _padded(np.ones((1, 1, *x.shape[2:]), x.dtype), pads, int(all_count))
         return y / _windows(one, spans, strides, dilations).sum(axes)
 
     return kernel

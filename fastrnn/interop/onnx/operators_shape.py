@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .nodes import Array, Kernel, Node, check_elements, operator
+from .nodes import MOST_AXES, Array, Kernel, Node, check_elements, operator
 from .tensors import dtype_of
 
 # --- shapes ---------------------------------------------------------------------------------------
@@ -74,7 +74,9 @@ def _unsqueeze(node: Node) -> Kernel:
     axes = node.integers("axes", 1)
     if axes is None:
         return lambda x, axes: np.expand_dims(x, tuple(axes.reshape(-1).tolist()))
-    if min(axes) < 0 or len({*axes}) < len(axes):  # from the end, or wrong
+    if (
+        min(axes) < 0 or max(axes) >= MOST_AXES or len({*axes}) < len(axes)
+    ):  # from the end, or wrong
         return lambda x, _=None: np.expand_dims(x, axes)
     places = tuple([None if i in axes else slice(None) for i in range(max(axes) + 1)])
     return lambda x, _=None: x[places]
@@ -246,7 +248,7 @@ def _slice(node: Node) -> Kernel:
     known = all(n is not None or not node.has(i + 1) for i, n in enumerate(numbers))
     if known:
         parts = slices(*numbers)
-        if min(parts) < 0:  # axes from the end
+        if min(parts) < 0 or max(parts) >= MOST_AXES:  # from the end, or wrong
             return lambda x, *_: cut(x, parts)
         places = tuple([parts.get(i, slice(None)) for i in range(max(parts) + 1)])
         return lambda x, *_: x[places]
@@ -266,7 +268,7 @@ def _slice(node: Node) -> Kernel:
 @operator("Gather")
 def _gather(node: Node) -> Kernel:
     axis, indices = node.attribute("axis", 0), node.constant(1)
-    if indices is not None and indices.ndim == 0 and axis >= 0:
+    if indices is not None and indices.ndim == 0 and 0 <= axis < MOST_AXES:
         places = (*[slice(None)] * axis, int(indices))
         return lambda x, indices: x[places]
     return lambda x, indices: x.take(indices, axis)

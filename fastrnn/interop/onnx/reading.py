@@ -71,7 +71,7 @@ def supported_model(proto: Any) -> Any:
             proto = inliner.inline_selected_functions(
                 _with_defaults(proto, functions), [("", name) for name in functions], False, True
             )
-        except RuntimeError:  # one that onnx cannot write out
+        except (RuntimeError, TypeError):  # one that onnx, or an older onnx, cannot write out
             break
         if missing == (missing := _missing(proto)):
             break

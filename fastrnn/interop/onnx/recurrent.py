@@ -103,25 +103,34 @@ class RecurrentNode:
 
     def pack(self, weights: Weights) -> Any:
         """Return the cells of all directions as a stack of the core; see `Recurrent._packed`."""
-        self._check(weights)
         kind, options = self._kind(weights.P is not None)
+        cells = []
+        for own, arrays in zip(options, self.arrays(weights), strict=True):
+            ordered = tuple([arrays.get(name) for name in WEIGHTS])
+            cells.append(_core.pack_cell(kind, ordered, own, False))
+        stack = _core.StackFloat32 if weights.W.dtype == FLOAT32 else _core.StackFloat64
+        return stack([tuple(cells)])
+
+    def arrays(self, weights: Weights) -> list[dict[str, RealArray]]:
+        """Return the weights of each direction, checked, by the names that layers give them."""
+        self._check(weights)
         size = weights.R.shape[-1]
         order = COUPLED_BLOCKS if self.coupled else BLOCKS[self.operator]
         holes = COUPLED_PEEPHOLES if self.coupled else PEEPHOLES
-        cells = []
+        found = []
         for d in range(self.directions):
-            arrays: dict[str, RealArray | None] = dict.fromkeys(WEIGHTS)
-            arrays["weight_ih"] = _blocks(weights.W[d], order, size)
-            arrays["weight_hh"] = _blocks(weights.R[d], order, size)
+            arrays = {
+                "weight_ih": _blocks(weights.W[d], order, size),
+                "weight_hh": _blocks(weights.R[d], order, size),
+            }
             if weights.B is not None:
                 b_ih, b_hh = np.split(weights.B[d], 2)
                 arrays["bias_ih"] = _blocks(b_ih, order, size)
                 arrays["bias_hh"] = _blocks(b_hh, order, size)
             if weights.P is not None:
                 arrays["peephole"] = _blocks(weights.P[d], holes, size)
-            cells.append(_core.pack_cell(kind, tuple(arrays.values()), options[d], False))
-        stack = _core.StackFloat32 if weights.W.dtype == FLOAT32 else _core.StackFloat64
-        return stack([tuple(cells)])
+            found.append(arrays)
+        return found
 
     def _check(self, weights: Weights) -> None:
         """Raise ValueError or TypeError for weights that are not what the operator takes."""

@@ -45,8 +45,9 @@ def dtype_of(element_type: int) -> np.dtype[Any]:
         dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(element_type))
     except (KeyError, TypeError, ValueError):
         dtype = None
-    if dtype not in DTYPES:
-        name = onnx.TensorProto.DataType.Name(element_type).lower()
+    if dtype is None or dtype not in DTYPES:  # for NumPy, None is float64
+        names = {number: name.lower() for name, number in onnx.TensorProto.DataType.items()}
+        name = names.get(element_type, f"the unknown type {element_type}")
         known = ", ".join(str(each) for each in DTYPES)
         raise TypeError(f"model: expected tensors of {known}, got {name}")
     return dtype

@@ -65,6 +65,13 @@ class _Cell(torch.nn.RNNCellBase):
         follow_threads()
         return _infer(packed, input, *state)
 
+    def __prepare_scriptable__(self) -> Any:
+        """Become torch's own module, which torch.jit.script can compile."""
+        from .swap import restore
+
+        restore(self)
+        return self
+
 
 class RNNCell(_Cell, torch.nn.RNNCell):
     """`torch.nn.RNNCell`, its steps on fastrnn's kernels where these can take them; see `RNN`."""

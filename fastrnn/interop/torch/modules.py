@@ -60,6 +60,13 @@ class _Recurrent(torch.nn.RNNBase):
             y, states = _infer(self, packed, call)
         return _give(self, call, input, y, states)
 
+    def __prepare_scriptable__(self) -> Any:
+        """Become torch's own module, which torch.jit.script can compile."""
+        from .swap import restore
+
+        restore(self)
+        return self
+
 
 class RNN(_Recurrent, torch.nn.RNN):
     """`torch.nn.RNN`, its calls on fastrnn's kernels where these can take them.

@@ -53,6 +53,8 @@ def layer_op(
         h_n, c_n = (*states, x.new_empty(0))[:2]
         return y, h_n, c_n, x.new_empty(0)
     y, h_n, c_n, cache = layer_fake(x, weights, h0, c0, lengths, kind, directions, training)
+    if lengths is not None:
+        cache.zero_()  # of rows that have ended, nothing is kept: the same values at each call
     array, _ = _core.layer_forward(
         pack_layer(kind, _directions(weights, directions), True),
         numpy_of(x if x.stride(2) == 1 else x.contiguous()),
