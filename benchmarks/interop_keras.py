@@ -2,8 +2,9 @@
 
 Three ways of use of a model of one layer and a Dense(1): the layer alone, without gradients (on
 JAX jitted), `predict_on_batch` and `train_on_batch` of a compiled model. Both models take turns of
-a few calls, the first of which does not count, as the threads of the other library may still be
-spinning. Medians, and the spread from the first to the third quarter, in milliseconds; the last
+some calls, those of the first moments not counted: the threads of the other library may still be
+busy, and fastrnn, which then leaves them a core for a while, is not to be measured in that while.
+Medians, and the spread from the first to the third quarter, in milliseconds; the last
 columns are the ratio of the medians and that of the shortest times.
 
     KERAS_BACKEND=torch python benchmarks/interop_keras.py
@@ -29,7 +30,8 @@ from fastrnn.interop import keras as interop
 
 BACKEND = keras.backend.backend()
 Call = Callable[[], Any]
-TURN = 3
+TURN = 6  # calls of a turn
+WARM = 0.5  # seconds of a turn before these
 
 
 def main() -> None:
@@ -42,7 +44,7 @@ def main() -> None:
     parser.add_argument("--layers", nargs="+", default=["LSTM", "GRU"])
     parser.add_argument("--sequences", action="store_true", help="return_sequences=True")
     parser.add_argument("--mask", action="store_true", help="a quarter of the steps masked")
-    parser.add_argument("--repeats", type=int, default=8, help="turns")
+    parser.add_argument("--repeats", type=int, default=5, help="turns")
     arguments = parser.parse_args()
     print(
         f"Keras {keras.__version__} on {BACKEND}, T {arguments.steps} B {arguments.batch} "
@@ -113,7 +115,9 @@ def timed(calls: list[Call], repeats: int) -> list[list[float]]:
     found: list[list[float]] = [[] for _ in calls]
     for _ in range(repeats):
         for times, call in zip(found, calls, strict=True):
-            call()
+            end = time.perf_counter() + WARM
+            while time.perf_counter() < end:
+                call()
             for _ in range(TURN):
                 begin = time.perf_counter()
                 call()
