@@ -10,7 +10,7 @@ import numpy as np
 
 from ... import _core
 from ...base import FLOAT32, FLOAT64
-from .nodes import Array, Kernel, Node, operator
+from .nodes import Array, Kernel, Node, check_elements, operator
 
 # --- products -------------------------------------------------------------------------------------
 
@@ -298,10 +298,20 @@ def _padding(node: Node, sizes: Sequence[int], spans: Sequence[int], strides: Se
     return list(zip(pads[: len(sizes)], pads[len(sizes) :], strict=True))
 
 
+def _padded(x: Array, pads: Sequence[tuple[int, int]], fill: Any = 0) -> Array:
+    """Return x (N, C, sizes...) with numbers around each of the sizes."""
+    check_elements(
+        [*x.shape[:2], *[s + a + b for s, (a, b) in zip(x.shape[2:], pads, strict=True)]], x.dtype
+    )
+    return np.pad(x, [(0, 0), (0, 0), *pads], constant_values=fill)
+
+
 def _windows(
     x: Array, spans: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
 ) -> Array:
     """Return a view (N, C, places..., window...) of x (N, C, sizes...)."""
+    if min([*strides, *dilations], default=1) < 1:  # which would go backwards
+        raise ValueError(f"strides, dilations: expected 1 or more, got {strides}, {dilations}")
     axes = tuple(range(2, x.ndim))
     view = np.lib.stride_tricks.sliding_window_view(x, tuple(spans), axes)
     steps = [slice(None), slice(None), *[slice(None, None, s) for s in strides]]
@@ -318,7 +328,7 @@ def _conv(node: Node) -> Kernel:
         dilations = node.attribute("dilations", [1] * rank)
         spans = [(k - 1) * d + 1 for k, d in zip(weight.shape[2:], dilations, strict=True)]
         pads = _padding(node, x.shape[2:], spans, strides)
-        windows = _windows(np.pad(x, [(0, 0), (0, 0), *pads]), spans, strides, dilations)
+        windows = _windows(_padded(x, pads), spans, strides, dilations)
         N, outputs = len(x), len(weight) // groups
         places = windows.shape[2 : 2 + rank]
         columns = windows.reshape(N, groups, -1, *windows.shape[2:])
@@ -345,14 +355,13 @@ def _pool(node: Node) -> Kernel:
     all_count = bool(node.attribute("count_include_pad", 0))
 
     def kernel(x: Array) -> Any:
-        pads = [(0, 0), (0, 0), *_padding(node, x.shape[2:], spans, strides)]
+        pads = _padding(node, x.shape[2:], spans, strides)
         axes = tuple(range(-rank, 0))
         if largest:
             fill = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
-            padded = np.pad(x, pads, constant_values=fill)
-            return _windows(padded, spans, strides, dilations).max(axes)
-        y = _windows(np.pad(x, pads), spans, strides, dilations).sum(axes)
-        one = np.pad(np.ones((1, 1, *x.shape[2:]), x.dtype), pads, constant_values=int(all_count))
+            return _windows(_padded(x, pads, fill), spans, strides, dilations).max(axes)
+        y = _windows(_padded(x, pads), spans, strides, dilations).sum(axes)
+        one = _padded(np.ones((1, 1, *x.shape[2:]), x.dtype), pads, int(all_count))
         return y / _windows(one, spans, strides, dilations).sum(axes)
 
     return kernel
