@@ -10,9 +10,10 @@
 
 namespace fastrnn::bindings {
 
-// Polynomials in 31 over the words of the memory, modulo 2^32, interleaved so that the compiler can
-// make vectors of them. Any change of one word changes one of them; 31 = 32 - 1 spares the product.
-class Polynomials {
+// Sums over the words of the memory, interleaved so that the compiler can make vectors of them: each is
+// turned, multiplied by 31 = 32 - 1 and takes the next word. Any change of one word changes a sum; that
+// they are turned keeps the top bits, where the signs of numbers are, from cancelling.
+class Digest {
   using Word = std::uint32_t;
 
  public:
@@ -35,14 +36,17 @@ class Polynomials {
       add(block);
     }
   }
-  bool operator==(const Polynomials& other) const {
+  bool operator==(const Digest& other) const {
     return std::memcmp(sums_, other.sums_, sizeof(sums_)) == 0;
   }
 
  private:
   static constexpr int lanes = 64;
   void add(const Word (&block)[lanes]) {
-    for (int i = 0; i < lanes; ++i) sums_[i] = (sums_[i] << 5) - sums_[i] + block[i];
+    for (int i = 0; i < lanes; ++i) {
+      const Word turned = sums_[i] << 7 | sums_[i] >> 25;
+      sums_[i] = (turned << 5) - turned + block[i];
+    }
   }
   Word sums_[lanes] = {};
 };
@@ -69,9 +73,9 @@ class Watch {
     std::size_t bytes;
   };
 
-  Polynomials read(bool whole) const {
+  Digest read(bool whole) const {
     constexpr std::size_t sampled_blocks = 8, small = 4096;
-    Polynomials sums;
+    Digest sums;
     for (const Array& array : arrays_) {
       if (whole || array.bytes <= small)
         sums.add(array.data, array.bytes);
@@ -82,7 +86,7 @@ class Watch {
   }
 
   std::vector<Array> arrays_;
-  Polynomials sample_, whole_;
+  Digest sample_, whole_;
 };
 
 }  // namespace fastrnn::bindings

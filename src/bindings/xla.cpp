@@ -192,7 +192,7 @@ struct Layer {
                                                   weight_names[i]);
     const bool projects = w.weights[Weight::weight_hr] != nullptr;
     if (!w.weights[Weight::weight_ih] || !w.weights[Weight::weight_hh] || (!projects && P != H) ||
-        (d == 1 && projects != cells[0]->projects))
+        (projects && call.kind != CellKind::lstm) || (d == 1 && projects != cells[0]->projects))
       refuse("weights: expected those of one layer");
     pointers[d] = &cells[d].emplace(w, training);
   }
@@ -283,8 +283,8 @@ xla::Error* error(const xla::Api* api, std::int32_t code, const char* message) {
 
 // XLA asks a handler when it is registered which version of the interface it was written for. A newer
 // minor version of XLA's than ours only has more; of an older one nothing is used that it lacks.
-void tell_version(const xla::CallFrame& frame) {
-  const auto& extension = *reinterpret_cast<const xla::MetadataExtension*>(frame.extensions);
+void tell_version(const xla::CallFrame& frame, const xla::Extension* found) {
+  const auto& extension = *reinterpret_cast<const xla::MetadataExtension*>(found);
   check_struct(extension.base.struct_size, FASTRNN_XLA_SIZE(xla::MetadataExtension, metadata),
                "metadata");
   xla::Metadata& metadata = *extension.metadata;
@@ -304,7 +304,7 @@ xla::Error* handle(xla::CallFrame* frame, Function function) {
         api->version.major != xla::api_major)
       throw Failure(xla::unimplemented, "unknown version of XLA's interface");
     for (const xla::Extension* e = frame->extensions; e; e = e->next)
-      if (e->type == xla::extension_metadata) return tell_version(*frame), nullptr;
+      if (e->type == xla::extension_metadata) return tell_version(*frame, e), nullptr;
     const Call call(*frame);
     if (call.argument(0).type == xla::type_f32)
       function(float(), call);

@@ -154,25 +154,33 @@ def new_data(p):
 
 
 def through_data(p):
-    p.data.mul_(0.5)
+    p.data.mul_(0.7)
 
 
 def through_numpy(p):
     p.detach().numpy()[...] *= 0.5
 
 
+def negated(p):
+    p.data.neg_()
+
+
+def halved(p):
+    p.data.mul_(0.5)
+
+
 def one_value_of_data(p):
     p.data[-1, -1] += 3.0
 
 
-CHANGES = (in_place, new_data, through_data, through_numpy)
+CHANGES = (in_place, new_data, through_data, through_numpy, negated, halved)
 
 
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("name", [*SEQUENCES, *CELLS])
 def test_changed_weights_are_seen_by_the_next_call(name, change):
-    theirs, ours = pair(name, 40, 64)
-    x = torch.randn(*((1, 1) if name in SEQUENCES else (1,)), 40)
+    theirs, ours = pair(name, 64, 64, bias=False)
+    x = torch.randn(*((1, 1) if name in SEQUENCES else (1,)), 64)
     with torch.no_grad():
         for _ in range(2):
             close(ours(x), theirs(x))

@@ -14,11 +14,29 @@ def _outputs(arrays: list[Any]) -> Any:
     return arrays[0] if len(arrays) == 1 else tuple(arrays)
 
 
+def _check_body(body: Any, node: Node, carried: int, others: int) -> None:
+    """Raise ValueError if a body does not take and give as many values as its node.
+
+    carried: that go from step to step; others: inputs that the node has besides.
+    """
+    if carried < 0 or node.num_inputs - others != carried or node.num_outputs < carried:
+        raise ValueError(
+            f"body: expected as many carried values as of the node, got {len(body.inputs)} inputs "
+            f"for the node's {node.num_inputs} inputs and {node.num_outputs} outputs"
+        )
+
+
 @operator("If")
 def _if(node: Node) -> Kernel:
     then = node.subprogram(node.attribute("then_branch"))
     other = node.subprogram(node.attribute("else_branch"))
     count = len(then.captures)
+    for branch in (then, other):
+        if branch.inputs or branch.num_outputs != node.num_outputs:
+            raise ValueError(
+                f"branches: expected no inputs and {node.num_outputs} outputs, got "
+                f"{len(branch.inputs)} and {branch.num_outputs}"
+            )
 
     def kernel(condition: Array, *captures: Array) -> Any:
         if condition.item():
@@ -32,6 +50,7 @@ def _if(node: Node) -> Kernel:
 def _loop(node: Node) -> Kernel:
     body = node.subprogram(node.attribute("body"))
     carried = len(body.inputs) - 2  # after the iteration's number and the condition
+    _check_body(body, node, carried, 2)
 
     def kernel(limit: Array | None, condition: Array | None, *values: Array) -> Any:
         state, captures = list(values[:carried]), values[carried:]
@@ -60,9 +79,12 @@ def _scan(node: Node) -> Kernel:
     body = node.subprogram(node.attribute("body"))
     scans = node.attribute("num_scan_inputs")
     carried = len(body.inputs) - scans
+    _check_body(body, node, carried, scans)
     results = node.num_outputs - carried
     axes = node.attribute("scan_input_axes", [0] * scans)
     backwards = node.attribute("scan_input_directions", [0] * scans)
+    if scans < 1 or not len(axes) == len(backwards) == scans:
+        raise ValueError(f"num_scan_inputs: expected axes and directions of {scans} inputs")
     output_axes = node.attribute("scan_output_axes", [0] * results)
     output_backwards = node.attribute("scan_output_directions", [0] * results)
 

@@ -66,7 +66,7 @@ class Node:
         subprogram: Callable[[Any], Any],
     ) -> None:
         self.operator, self.version = operator, version
-        self.num_outputs = num_outputs
+        self.num_inputs, self.num_outputs = len(given), num_outputs
         self.subprogram = subprogram
         self.unused: set[int] = set()  # inputs that the kernel does not look at: see `take`
         self._attributes, self._constants, self._given = dict(attributes), constants, given

@@ -311,6 +311,8 @@ def _windows(
     x: Array, spans: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
 ) -> Array:
     """Return a view (N, C, places..., window...) of x (N, C, sizes...)."""
+    if min([*strides, *dilations], default=1) < 1:  # which would go backwards
+        raise ValueError(f"strides, dilations: expected 1 or more, got {strides}, {dilations}")
     axes = tuple(range(2, x.ndim))
     view = np.lib.stride_tricks.sliding_window_view(x, tuple(spans), axes)
     steps = [slice(None), slice(None), *[slice(None, None, s) for s in strides]]

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from .nodes import MOST_AXES, Array, Kernel, Node, check_elements, operator
 from .tensors import dtype_of
+
+def _are_axes(axes: Iterable[int]) -> bool:
+    """Whether they count from the front, and some array has them, so that slices are few."""
+    return all(0 <= axis < MOST_AXES for axis in axes)
+
 
 # --- shapes ---------------------------------------------------------------------------------------
 
@@ -38,6 +43,8 @@ def _reshape(node: Node) -> Kernel:
     shape = node.constant(1)
     if shape is not None:
         sizes = tuple(shape.tolist())
+        if min(sizes, default=0) < -1:  # which NumPy takes as -1
+            raise ValueError(f"shape: expected sizes of at least -1, got {sizes}")
         if 0 not in sizes or keep_zero:
             return lambda x, shape: x.reshape(sizes)
         return lambda x, shape: plain(x, sizes)
@@ -74,11 +81,9 @@ def _unsqueeze(node: Node) -> Kernel:
     axes = node.integers("axes", 1)
     if axes is None:
         return lambda x, axes: np.expand_dims(x, tuple(axes.reshape(-1).tolist()))
-    if (
-        min(axes) < 0 or max(axes) >= MOST_AXES or len({*axes}) < len(axes)
-    ):  # from the end, or wrong
+    if not _are_axes(axes) or len({*axes}) < len(axes):  # from the end, or wrong
         return lambda x, _=None: np.expand_dims(x, axes)
-    places = tuple([None if i in axes else slice(None) for i in range(max(axes) + 1)])
+    places = tuple([None if i in axes else slice(None) for i in range(max(axes, default=-1) + 1)])
     return lambda x, _=None: x[places]
 
 
@@ -137,7 +142,7 @@ def _constant_of_shape(node: Node) -> Kernel:
 def _range(node: Node) -> Kernel:
     def kernel(start: Array, limit: Array, delta: Array) -> Any:
         count = max(0, math.ceil((limit.item() - start.item()) / delta.item()))
-        check_elements([count], start.dtype)
+        check_elements([count], np.dtype(np.float64))  # whatever the type, in between
         return (start + np.arange(count) * delta).astype(start.dtype)
 
     return kernel
@@ -157,6 +162,7 @@ def _one_hot(node: Node) -> Kernel:
     def kernel(indices: Array, depth: Array, values: Array) -> Any:
         count = int(depth.reshape(-1)[0])
         check_elements([*indices.shape, count], values.dtype)
+        check_elements([count], np.dtype(np.int64))  # of the places
         wanted = np.expand_dims(np.where(indices < 0, indices + count, indices), axis)
         places = np.arange(count).reshape([-1] + [1] * (-axis - 1 if axis < 0 else 0))
         if axis >= 0:
@@ -248,9 +254,9 @@ def _slice(node: Node) -> Kernel:
     known = all(n is not None or not node.has(i + 1) for i, n in enumerate(numbers))
     if known:
         parts = slices(*numbers)
-        if min(parts) < 0 or max(parts) >= MOST_AXES:  # from the end, or wrong
+        if not _are_axes(parts):  # from the end, or wrong
             return lambda x, *_: cut(x, parts)
-        places = tuple([parts.get(i, slice(None)) for i in range(max(parts) + 1)])
+        places = tuple([parts.get(i, slice(None)) for i in range(max(parts, default=-1) + 1)])
         return lambda x, *_: x[places]
 
     def kernel(
@@ -268,7 +274,7 @@ def _slice(node: Node) -> Kernel:
 @operator("Gather")
 def _gather(node: Node) -> Kernel:
     axis, indices = node.attribute("axis", 0), node.constant(1)
-    if indices is not None and indices.ndim == 0 and 0 <= axis < MOST_AXES:
+    if indices is not None and indices.ndim == 0 and _are_axes([axis]):
         places = (*[slice(None)] * axis, int(indices))
         return lambda x, indices: x[places]
     return lambda x, indices: x.take(indices, axis)

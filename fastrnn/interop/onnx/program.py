@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .nodes import OPERATORS, Array, Kernel, Node, graphs_of
+from .nodes import MOST_BYTES, OPERATORS, Array, Kernel, Node, graphs_of
 from .shape_groups import Step, grouped
 from .tensors import array_of, attributes_of
 
@@ -41,6 +41,7 @@ class Program:
         Names, without those of initialisers that are not overridden.
     captures : tuple of str
         Names of other graphs' values, taken as inputs after these.
+    num_outputs : int
 
     Raises
     ------
@@ -60,6 +61,10 @@ class Program:
         self._template: list[Any] = [None]
         self._places: dict[str, int] = {}
         self._steps: list[Step] = []
+        self._folded = 0  # bytes
+        if graph.sparse_initializer:
+            names = ", ".join(repr(t.values.name) for t in graph.sparse_initializer)
+            raise TypeError(f"model: expected no sparse tensors, got {names}")
         initialisers = [t for t in graph.initializer if t.name not in overridden]
         initialised = {tensor.name for tensor in initialisers}
         for tensor in initialisers:
@@ -75,6 +80,7 @@ class Program:
         for node in graph.node:
             self._add(node)
         self._outputs = [self._argument(output.name) for output in graph.output]
+        self.num_outputs = len(self._outputs)
         self._finish()
         del self._constants, self._places, self._steps  # what is used of them is kept elsewhere
 
@@ -116,6 +122,7 @@ class Program:
         def subprogram(graph: Any) -> Program:
             program = Program(graph, self._version, self._constants)
             captured.extend(program.captures)
+            self._count(program._folded)
             return program
 
         names = list(proto.input)
@@ -160,6 +167,13 @@ class Program:
             array.flags.writeable = False
             self._constants[name] = array
             self._places.pop(name, None)
+            self._count(array.nbytes if array.base is None else 0)
+
+    def _count(self, size: int) -> None:
+        """Count what is computed of constants: a small file could fill the memory with it."""
+        self._folded += size
+        if self._folded > 2 * MOST_BYTES:
+            raise ValueError(f"constants: expected at most {2 * MOST_BYTES:,} bytes made of others")
 
     def _finish(self) -> None:
         """Put the steps together as they run, each with the values that are used no more after it.

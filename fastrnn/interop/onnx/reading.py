@@ -15,6 +15,7 @@ __all__ = ["opset_version", "read_model", "supported_model"]
 
 FIRST_OPSET = 7  # since then shapes are broadcast as NumPy's
 MOST_NESTED = 8  # levels of functions in functions
+MOST_NODES = 10**6  # of a model whose own functions are written out
 
 
 def read_model(model: Any) -> Any:
@@ -61,6 +62,7 @@ def supported_model(proto: Any) -> Any:
     """
     inliner = importlib.import_module("onnx.inliner")
     if proto.functions:
+        _check_functions(proto)
         proto = inliner.inline_local_functions(proto)
     missing = _missing(proto)
     for _ in range(MOST_NESTED):
@@ -79,6 +81,32 @@ def supported_model(proto: Any) -> Any:
         listed = ", ".join(f"{name} ({', '.join(nodes)})" for name, nodes in missing.items())
         raise NotImplementedError(f"model: operators that fastrnn does not have: {listed}")
     return proto
+
+
+def _check_functions(proto: Any) -> None:
+    """Raise ValueError if the model's functions, written out, would be too many nodes.
+
+    A few functions that each call the next twice would be 2 to the power of their number.
+    """
+    own = {(f.domain, f.name, f.overload): f for f in proto.functions}
+    sizes: dict[Any, int] = {}
+
+    def size(nodes: Any) -> int:
+        return sum(size_of(node) for node in nodes)
+
+    def size_of(node: Any) -> int:
+        key = (node.domain, node.op_type, node.overload)
+        if key not in own:
+            return 1 + sum(size(graph.node) for graph in graphs_of(node))
+        if key not in sizes:
+            sizes[key] = size(own[key].node)  # onnx.checker saw that none calls itself
+        return sizes[key]
+
+    count = size(proto.graph.node)
+    if count > MOST_NODES:
+        raise ValueError(
+            f"model: expected at most {MOST_NODES:,} nodes, got functions of {count:,}"
+        )
 
 
 def _schema(proto: Any, name: str) -> Any:
