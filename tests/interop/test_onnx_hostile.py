@@ -9,6 +9,7 @@ runtime = pytest.importorskip("onnxruntime", reason="NOT TESTED: needs onnxrunti
 from fastrnn.interop.onnx import import_model  # noqa: E402
 from onnx_export_cases import runtime_of  # noqa: E402
 
+FLOAT = onnx.TensorProto.FLOAT
 X = np.arange(6, dtype=np.float32).reshape(2, 3)
 
 
@@ -153,3 +154,38 @@ def test_branches_that_do_not_fit():
     )
     with pytest.raises(ValueError, match="branches: expected no inputs and 2 outputs, got 0 and 1"):
         import_model(model)
+
+
+def test_negative_sizes_of_a_tensor_in_another_file(tmp_path):
+    model = text_model("g (float[T, 3] x) => (float[T, 3] y) { y = Add(x, c) }")
+    tensor = model.graph.initializer.add(name="c", data_type=FLOAT, dims=[-1], data_location=1)
+    for key, value in {"location": "c.bin", "length": "12"}.items():
+        tensor.external_data.add(key=key, value=value)
+    X.tofile(tmp_path / "c.bin")
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(ValueError, match="'c' has the sizes"):
+        import_model(tmp_path / "model.onnx")
+
+
+# --- nothing to do --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("operator", ["RNN", "GRU", "LSTM"])
+@pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
+@pytest.mark.parametrize(("T", "B"), [(0, 2), (3, 0), (0, 0)])
+@pytest.mark.parametrize("layout", [0, 1])
+def test_no_steps_and_no_rows(operator, direction, T, B, layout):
+    D, rows = 1 + (direction == "bidirectional"), 2 * {"RNN": 1, "GRU": 3, "LSTM": 4}[operator]
+    model = text_model(
+        f"""
+        g (float[T, B, 3] x) => (float[a, b, c, d] y, float[a, b, c] h) {{
+            y, h = {operator}<hidden_size=2, direction="{direction}", layout={layout}>(x, W, R)
+        }}
+        """,
+        W=np.ones((D, rows, 3), np.float32),
+        R=np.ones((D, rows, 2), np.float32),
+    )
+    y, h = import_model(model)(np.ones((B, T, 3) if layout else (T, B, 3), np.float32))
+    assert y.shape == ((B, T, D, 2) if layout else (T, D, B, 2))
+    assert h.shape == ((B, D, 2) if layout else (D, B, 2))
+    assert not h.any()

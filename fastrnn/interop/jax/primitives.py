@@ -290,24 +290,28 @@ def _layer_batch(operands: Arrays, axes: Sequence[int | None], **params: Any) ->
         return _one_by_one(layer_p, operands, axes, **params)
     size = next(a.shape[i] for a, i in zip(operands, axes, strict=True) if i is not None)
     x, h0, c0, lengths = (_to_front(a, i, size) for a, i in zip(operands[:4], axes, strict=False))
+    each = x.shape[1 if params["batch_first"] else 2]  # rows; not -1, as sizes may be 0
+    rows = size * each
     single = x.shape[2] == 1 and not params["batch_first"]
     if single:  # (N, T, 1, I) is (N, T, I) with batch_first: nothing moves
         params = {**params, "batch_first": True}
         x = x[:, :, 0]
     elif params["batch_first"]:
-        x = x.reshape(-1, *x.shape[2:])
+        x = x.reshape(rows, *x.shape[2:])
     else:
-        x = jnp.moveaxis(x, 0, 1).reshape(x.shape[1], -1, x.shape[3])
+        x = jnp.moveaxis(x, 0, 1).reshape(x.shape[1], rows, x.shape[3])
     states = [s if is_absent(s) else _join_rows(s) for s in (h0, c0)]
     lengths = lengths if is_absent(lengths) else lengths.reshape(-1)
     y, h_n, c_n = layer_p.bind(x, *states, lengths, *operands[LENGTHS + 1 :], **params)
-    ends = [s if is_absent(s) else s.reshape(s.shape[0], size, -1, s.shape[2]) for s in (h_n, c_n)]
+    ends = [
+        s if is_absent(s) else s.reshape(s.shape[0], size, each, s.shape[2]) for s in (h_n, c_n)
+    ]
     end_axes = [None if is_absent(s) else 1 for s in ends]
     if single:
         return (y[:, :, None], *ends), (0, *end_axes)
     if params["batch_first"]:
-        return (y.reshape(size, -1, *y.shape[1:]), *ends), (0, *end_axes)
-    return (y.reshape(y.shape[0], size, -1, y.shape[2]), *ends), (1, *end_axes)
+        return (y.reshape(size, each, *y.shape[1:]), *ends), (0, *end_axes)
+    return (y.reshape(y.shape[0], size, each, y.shape[2]), *ends), (1, *end_axes)
 
 
 def _to_front(operand: Array, axis: int | None, size: int) -> Array:

@@ -202,7 +202,7 @@ class RecurrentNode:
         y, last = result
         if backwards:
             y = reverse_rows(y, lengths)
-        Y = y.reshape(T, B, self.directions, -1)
+        Y = y.reshape(T, B, self.directions, y.shape[2] // self.directions)  # T, B may be 0
         states = last if self.operator == "LSTM" else (last,)
         if self.batch_first:
             return (Y.swapaxes(0, 1), *[s.swapaxes(0, 1) for s in states])

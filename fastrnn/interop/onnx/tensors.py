@@ -64,6 +64,8 @@ def array_of(tensor: Any) -> Array:
     onnx = require_onnx()
     dtype = dtype_of(tensor.data_type)
     check_here(tensor)
+    if min(tensor.dims, default=0) < 0:  # onnx.checker looks at those of this file alone
+        raise ValueError(f"model: the tensor {tensor.name!r} has the sizes {list(tensor.dims)}")
     try:
         array = np.asarray(onnx.numpy_helper.to_array(tensor), dtype)
     except ValueError as error:
