@@ -214,7 +214,7 @@ class _Layer(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         # With hooks on what is saved, such as those of checkpoints, nothing else is to be kept.
         ctx.tape = None if _saves_with_hooks() else tape
-        # The tape reads them; detached, as the output itself would own this node and be owned by it.
+        # The tape reads them. Detached: the output itself would own this node and be owned by it.
         ctx.read = (y.detach(), *map(_address, (x, h0, c0)))
         return y, h_n, c_n
 
