@@ -233,7 +233,8 @@ class _Layer(torch.autograd.Function):
             kind, lengths, _ = ctx.arguments
             return (None,) * 3 + differentiable(kind, inputs, wanted, lengths, given)
         if tape is None or y._version or addresses != [*map(_address, inputs[:3])]:
-            *_, tape = _run(*ctx.arguments, inputs)
+            kind, lengths, batch_first = ctx.arguments
+            *_, tape = _run(kind, lengths, batch_first, inputs)
         gradients = [
             np.zeros(w.shape, given_dtype(w)) if want else None
             for w, want in zip(inputs[3:], wanted[3:], strict=True)
@@ -270,7 +271,8 @@ def _run(
     y, tape = _core.layer_forward(
         pack_layer(kind, directions, True),  # type: ignore[arg-type]
         memory_of(x if x.stride(2) == 1 else x.contiguous()),
-        *(None if s is None else memory_of(s.contiguous()) for s in (h0, c0)),
+        None if h0 is None else memory_of(h0.contiguous()),
+        None if c0 is None else memory_of(c0.contiguous()),
         numpy_of(lengths),
         h_n,
         c_n,
