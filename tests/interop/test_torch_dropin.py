@@ -321,10 +321,11 @@ def test_errors_are_torchs(name, x, hx):
     assert errors[0] == errors[1]
 
 
-def test_a_written_output_is_noticed_by_backward():
+def test_a_written_input_is_noticed_by_backward():
     _, ours = pair("GRU", 4, 5)
-    y, _ = ours(torch.randn(3, 2, 4))
-    y.mul_(2.0)
+    x = torch.randn(3, 2, 4)
+    y, _ = ours(x)
+    x.mul_(2.0)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         y.sum().backward()
 

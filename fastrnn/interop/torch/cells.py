@@ -125,6 +125,8 @@ def _take(
     rows, size = input.shape[:-1], cell.input_size
     if input.shape[-1:] != (size,) or len(rows) > 1 or rows == (0,):
         return REJECTED
+    if not size or not cell.hidden_size:
+        return "a cell without inputs or units"
     if hx is None:
         return ()
     pair = isinstance(cell, torch.nn.LSTMCell)
@@ -170,7 +172,7 @@ def _packed_of(cell: torch.nn.RNNCellBase, weights: tuple[Any, ...]) -> Packed |
         if EXCHANGE is not None and packed.key:
             float32 = weights[0].dtype == torch.float32
             step = _core.TensorStepFloat32 if float32 else _core.TensorStepFloat64
-            counted = not weights[0].is_inference()
+            counted = not any(w.is_inference() for w in present)
             _steps[cell] = step(EXCHANGE, PLAIN, packed.stack, weights, packed.watch, counted)
     return packed
 

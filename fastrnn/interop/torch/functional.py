@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from ... import _core
-from .packing import Direction, numpy_of, pack_layer
+from .packing import Direction, memory_of, numpy_of, pack_layer
 from .reasons import tensor_reason
 from .threads import follow_threads
 
@@ -206,47 +206,44 @@ class _Layer(torch.autograd.Function):
         c0: Tensor | None,
         *flat: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        directions = [flat[:5], flat[5:]][: len(flat) // 5]
-        weight_hh, weight_hr = flat[1], flat[4]
-        assert weight_hh is not None
-        P = weight_hh.shape[1]
-        H = P if weight_hr is None else weight_hr.shape[1]
-        states = (len(directions), x.shape[1])
-        dtype = np.float32 if x.dtype == torch.float32 else np.float64
-        h_n = np.empty((*states, P), dtype)
-        c_n = np.empty((*states, H), dtype) if kind == "lstm" else None
-        cells = pack_layer(kind, directions, True)  # type: ignore[arg-type]
-        array = x.detach() if x.stride(2) == 1 else x.detach().contiguous()
-        given = (array.numpy(), numpy_of(h0), numpy_of(c0), numpy_of(lengths))
-        y, ctx.tape = _core.layer_forward(
-            cells, *given, h_n, c_n, batch_first, 0, (None, None, None, None)
-        )
-        result = torch.from_numpy(y)
-        ctx.kind, ctx.lengths = kind, lengths
-        ctx.save_for_backward(x, h0, c0, result, *flat)
+        lengths = None if lengths is None else lengths.clone()
+        arguments = (kind, lengths, batch_first)
+        y, h_n, c_n, tape = _run(*arguments, [x, h0, c0, *flat])
+        ctx.arguments = arguments
+        ctx.save_for_backward(x, h0, c0, *flat)
         ctx.set_materialize_grads(False)
-        return result, torch.from_numpy(h_n), None if c_n is None else torch.from_numpy(c_n)
+        # With hooks on what is saved, such as those of checkpoints, nothing else is to be kept.
+        ctx.tape = None if _saves_with_hooks() else tape
+        # The tape reads them. Detached: the output itself would own this node and be owned by it.
+        ctx.read = (y.detach(), *map(_address, (x, h0, c0)))
+        return y, h_n, c_n
 
     @staticmethod
     def backward(
         ctx: Any, dy: Tensor | None, dh_n: Tensor | None, dc_n: Tensor | None
     ) -> tuple[Tensor | None, ...]:
         # Reading them raises where one has been written to since, or was freed, as torch's do.
-        x, h0, c0, _, *flat = ctx.saved_tensors
-        wanted = ctx.needs_input_grad[3:]
-        if torch.is_grad_enabled():  # create_graph=True: gradients that have gradients
-            inputs = [x, h0, c0, *flat]
-            return (None,) * 3 + differentiable(
-                ctx.kind, inputs, wanted, ctx.lengths, (dy, dh_n, dc_n)
-            )
+        inputs = ctx.saved_tensors
+        wanted, tape, (y, *addresses) = ctx.needs_input_grad[3:], ctx.tape, ctx.read
+        if not _keeps_graph():  # torch's own nodes too let go of what they hold, before they go
+            ctx.tape = ctx.read = None
+        given = (dy, dh_n, dc_n)
+        if torch.is_grad_enabled() or any(g is not None and _is_batched(g) for g in given):
+            # Gradients that have gradients, or many at once.
+            kind, lengths, _ = ctx.arguments
+            return (None,) * 3 + differentiable(kind, inputs, wanted, lengths, given)
+        if tape is None or y._version or addresses != [*map(_address, inputs[:3])]:
+            kind, lengths, batch_first = ctx.arguments
+            *_, tape = _run(kind, lengths, batch_first, inputs)
         gradients = [
             np.zeros(w.shape, given_dtype(w)) if want else None
-            for w, want in zip(flat, wanted[3:], strict=True)
+            for w, want in zip(inputs[3:], wanted[3:], strict=True)
         ]
         by_direction = [(*gradients[i : i + 5], *MISSING) for i in range(0, len(gradients), 5)]
+        dy, dh_n, dc_n = (None if g is None else g.resolve_neg() for g in given)
         if dy is not None and dy.stride(2) != 1:
             dy = dy.contiguous()
-        dx, dh0, dc0, _ = ctx.tape.backward(
+        dx, dh0, dc0, _ = tape.backward(
             None if dy is None else dy.numpy(),
             numpy_of(dh_n),
             numpy_of(dc_n),
@@ -255,6 +252,53 @@ class _Layer(torch.autograd.Function):
         )
         arrays = [dx, dh0 if wanted[1] else None, dc0 if wanted[2] else None, *gradients]
         return (None,) * 3 + tuple(None if a is None else torch.from_numpy(a) for a in arrays)
+
+
+def _run(
+    kind: str, lengths: Tensor | None, batch_first: bool, inputs: Sequence[Tensor | None]
+) -> tuple[Tensor, Tensor, Tensor | None, Any]:
+    """Return y, h_n, c_n and the tape, of the inputs (x, h0, c0, weights)."""
+    x, h0, c0, *flat = inputs
+    directions = [flat[:5], flat[5:]][: len(flat) // 5]
+    weight_hh, weight_hr = flat[1], flat[4]
+    assert x is not None
+    assert weight_hh is not None
+    P = weight_hh.shape[1]
+    H = P if weight_hr is None else weight_hr.shape[1]
+    states = (len(directions), x.shape[1])
+    h_n = np.empty((*states, P), given_dtype(x))
+    c_n = np.empty((*states, H), given_dtype(x)) if kind == "lstm" else None
+    y, tape = _core.layer_forward(
+        pack_layer(kind, directions, True),  # type: ignore[arg-type]
+        memory_of(x if x.stride(2) == 1 else x.contiguous()),
+        None if h0 is None else memory_of(h0.contiguous()),
+        None if c0 is None else memory_of(c0.contiguous()),
+        numpy_of(lengths),
+        h_n,
+        c_n,
+        batch_first,
+        0,
+        (None, None, None, None),
+    )
+    last_c = None if c_n is None else torch.from_numpy(c_n)
+    return torch.from_numpy(y), torch.from_numpy(h_n), last_c, tape
+
+
+def _address(tensor: Tensor | None) -> int:
+    return 0 if tensor is None else tensor.data_ptr()
+
+
+def _saves_with_hooks() -> bool:
+    return torch._C._autograd._top_saved_tensors_default_hooks(True) is not None
+
+
+def _is_batched(tensor: Tensor) -> bool:
+    """Whether it stands for many, of torch.vmap or of `is_grads_batched`."""
+    batched = torch._C._functorch
+    return batched.is_legacy_batchedtensor(tensor) or batched.is_batchedtensor(tensor)
+
+
+_keeps_graph = torch._C._autograd._get_current_graph_task_keep_graph
 
 
 def given_dtype(tensor: Tensor) -> Any:
@@ -273,9 +317,12 @@ def differentiable(
     gradients: tuple[Tensor | None, Tensor | None, Tensor | None],
 ) -> tuple[Tensor | None, ...]:
     """Return the gradients of inputs (x, h0, c0, weights) by torch's operators, differentiable."""
-    x, h0, c0, *flat = inputs
-    assert x is not None
-    outputs = torchs_own(kind, x, flat, h0, c0, lengths)
+    with torch.enable_grad():
+        # One that was given twice, such as tied weights, gets its gradient of each.
+        inputs = [None if t is None else t.view_as(t) for t in inputs]
+        x, h0, c0, *flat = inputs
+        assert x is not None
+        outputs = torchs_own(kind, x, flat, h0, c0, lengths)
     pairs = [
         (output, gradient)
         for output, gradient in zip(outputs, gradients, strict=True)
@@ -286,7 +333,7 @@ def differentiable(
         [output for output, _ in pairs],
         [inputs[i] for i in of],
         [gradient for _, gradient in pairs],
-        create_graph=True,
+        create_graph=torch.is_grad_enabled(),
         allow_unused=True,
     )
     result: list[Tensor | None] = [None] * len(inputs)

@@ -122,7 +122,10 @@ def _take(module: torch.nn.RNNBase, input: object, hx: State) -> Call | str:
     batch_axis = 0 if module.batch_first else 1
     batch = None  # for one sequence without an axis for it
     if rows is not None:
-        batch = int(rows.batch_sizes[0])
+        sizes = rows.batch_sizes.tolist()
+        if sum(sizes) != len(x) or sizes[-1] < 1 or sizes != sorted(sizes, reverse=True):
+            return REJECTED  # made by hand; what pads it does not look
+        batch = sizes[0]
     elif batched:
         batch = x.shape[batch_axis]
     state = _take_state(module, hx, batch, dtype)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ... import _core
 
-__all__ = ["Direction", "Packed", "directions_of", "numpy_of", "pack_layer"]
+__all__ = ["Direction", "Packed", "directions_of", "memory_of", "numpy_of", "pack_layer"]
 
 
 # weight_ih, weight_hh, bias_ih, bias_hh, weight_hr of one direction of one layer.
@@ -30,11 +30,16 @@ def numpy_of(tensor: Tensor | None) -> Any:
     return None if tensor is None else np.ascontiguousarray(tensor.detach().numpy())
 
 
+def memory_of(tensor: Tensor) -> Any:
+    """Return the memory of a tensor of floats as an array, whose owner may still resize it."""
+    return np.asarray(_Memory(tensor))
+
+
 class _Memory:
     """The memory of a tensor, as NumPy asks for it.
 
     After `Tensor.numpy()` no one can resize the storage, which fully sharded training does with the
-    weights that it has used.
+    weights that it has used, and others do with the buffer of their inputs.
     """
 
     __slots__ = ("__array_interface__", "tensor")
@@ -59,7 +64,7 @@ _FLOAT32, _FLOAT64 = np.dtype(np.float32).str, np.dtype(np.float64).str
 
 def _array_of(weight: Tensor | None) -> Any:
     # A copy is NumPy's: one by torch would wake its threads, which then keep ours from their cores.
-    return None if weight is None else np.ascontiguousarray(np.asarray(_Memory(weight)))
+    return None if weight is None else np.ascontiguousarray(memory_of(weight))
 
 
 def directions_of(flat: Sequence[Tensor], bias: bool, projects: bool) -> list[Direction]:
@@ -104,11 +109,13 @@ class Packed(NamedTuple):
         weights = [w for layer in layers for direction in layer for w in direction if w is not None]
         weights = weights if sources is None else list(sources)
         whole = all(w.is_contiguous() for w in weights)
+        # Before they are read: what another thread writes meanwhile is then seen by the next call.
+        key = key_of(weights) if whole else []
         watch = _core.Watch(tuple((w.data_ptr(), w.nbytes) for w in weights) if whole else ())
         stack = _core.StackFloat32 if weights[0].dtype == torch.float32 else _core.StackFloat64
         packed = stack([pack_layer(kind, layer, False) for layer in layers])
         # Strided weights, which are rare, are packed at each call: no key equals this one.
-        return cls(packed, key_of(weights) if whole else [], watch, [w.detach() for w in weights])
+        return cls(packed, key, watch, [w.detach() for w in weights])
 
     def is_of(self, key: list[int], work: int) -> bool:
         """Whether weights of this key are those packed; `work`: steps times rows of the call."""
@@ -117,7 +124,7 @@ class Packed(NamedTuple):
 
 def key_of(weights: Sequence[Tensor]) -> list[int]:
     """Return addresses and versions of weights; tensors of inference mode have no versions."""
-    if weights[0].is_inference():
+    if any(map(Tensor.is_inference, weights)):  # all, or those that a parametrization made
         return [*map(_address, weights)]
     return [*map(_address, weights), *map(_version, weights)]
 
