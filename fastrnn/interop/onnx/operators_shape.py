@@ -12,6 +12,7 @@ import numpy as np
 from .nodes import MOST_AXES, Array, Kernel, Node, check_elements, operator
 from .tensors import dtype_of
 
+
 def _are_axes(axes: Iterable[int]) -> bool:
     """Whether they count from the front, and some array has them, so that slices are few."""
     return all(0 <= axis < MOST_AXES for axis in axes)
