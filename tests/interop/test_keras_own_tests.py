@@ -35,7 +35,7 @@ def outcomes(backend, folder, fast):
     environment = {
         **os.environ,
         "KERAS_BACKEND": backend,
-        "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)]),
+        "PYTHONPATH": str(TESTS),
         "TF_CPP_MIN_LOG_LEVEL": "3",
     }
     environment.pop("FASTRNN_CALLS", None)
