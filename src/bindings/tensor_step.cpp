@@ -47,6 +47,7 @@ class TensorStep {
   struct Seen {
     std::uintptr_t address;
     long version;
+    Index row;  // its stride: another one where a parameter is its own memory transposed
   };
 
   bool look(const py::handle& object, dlpack::Tensor& out) const {
@@ -83,20 +84,23 @@ class TensorStep {
       if (weight != PyTuple_GET_ITEM(weights_.ptr(), static_cast<Index>(i))) return false;
       if (weight == Py_None) continue;
       const Seen now = seen(weights[i]);
-      if (now.address != seen_[i].address || now.version != seen_[i].version) return false;
+      if (now.address != seen_[i].address || now.version != seen_[i].version ||
+          now.row != seen_[i].row)
+        return false;
     }
     return watch_->unchanged(false);
   }
 
   Seen seen(const py::handle& weight) const {
-    if (weight.is_none()) return {0, 0};
+    if (weight.is_none()) return {0, 0, 0};
     dlpack::Tensor tensor;
     if (api_->look(weight.ptr(), &tensor) != 0) throw py::error_already_set();
-    if (!counted_) return {address(tensor), 0};
+    const Index row = tensor.axes > 0 ? stride(tensor, 0) : 0;
+    if (!counted_) return {address(tensor), 0, row};
     const auto version =
         py::reinterpret_steal<py::object>(PyObject_GetAttr(weight.ptr(), version_.ptr()));
     if (!version) throw py::error_already_set();
-    return {address(tensor), PyLong_AsLong(version.ptr())};
+    return {address(tensor), PyLong_AsLong(version.ptr()), row};
   }
 
   static std::uintptr_t address(const dlpack::Tensor& tensor) {

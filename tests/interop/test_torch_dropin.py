@@ -200,6 +200,30 @@ def test_long_calls_see_a_single_changed_value():
         close(ours(x), theirs(x))
 
 
+@pytest.mark.parametrize("name, weight", [("RNN", "weight_hh_l0"), ("RNNCell", "weight_hh")])
+def test_weights_transposed_in_place_are_seen(name, weight):
+    theirs, ours = pair(name, 4, 5)
+    x = torch.randn(*((3, 2, 4) if name == "RNN" else (2, 4)))
+    hx = torch.randn(*((1, 2, 5) if name == "RNN" else (2, 5)))
+    with torch.no_grad():
+        for _ in range(2):
+            close(ours(x, hx), theirs(x, hx))
+        for module in (theirs, ours):
+            parameter = getattr(module, weight)
+            parameter.data = parameter.data.t()
+        close(ours(x, hx), theirs(x, hx))
+
+
+def test_half_a_state_is_torchs_error():
+    theirs, ours = pair("LSTMCell", 4, 5)
+    x = torch.randn(2, 4)
+    with torch.no_grad():
+        ours(x)
+        for module in (theirs, ours):
+            with pytest.raises(AttributeError, match="NoneType"):
+                module(x, (torch.randn(2, 5), None))
+
+
 def test_replaced_parameters_are_seen():
     theirs, ours = pair("GRUCell", 4, 5)
     x = torch.randn(2, 4)

@@ -154,9 +154,10 @@ def _quick(cell: torch.nn.RNNCellBase, weights: tuple[Any, ...], input: Tensor, 
     if not isinstance(cell, torch.nn.LSTMCell):
         h = step(weights, input, hx, None)
         return None if h is None else torch.from_numpy(h)
-    if hx is not None and (type(hx) not in (tuple, list) or len(hx) != 2):
+    h, c = hx if type(hx) in (tuple, list) and len(hx) == 2 else (None, None)
+    if hx is not None and (h is None or c is None):
         return None
-    state = step(weights, input, *(hx or (None, None)))
+    state = step(weights, input, h, c)
     return None if state is None else (torch.from_numpy(state[0]), torch.from_numpy(state[1]))
 
 

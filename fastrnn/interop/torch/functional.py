@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from ... import _core
-from .packing import Direction, memory_of, numpy_of, pack_layer
+from .packing import Direction, memory_of, numpy_of, pack_layer, sizes_of
 from .reasons import tensor_reason
 from .threads import follow_threads
 
@@ -115,7 +115,7 @@ def _filled(
     if all(s is None for s in state):
         return None
     _, weight_hh, _, _, weight_hr = weights[0]
-    sizes = (weight_hh.shape[1], weight_hh.shape[1] if weight_hr is None else weight_hr.shape[1])
+    sizes = sizes_of(weight_hh, weight_hr)
     return tuple(
         x.new_zeros(len(weights), x.shape[1], size) if s is None else s
         for s, size in zip(state, sizes, strict=False)
@@ -263,8 +263,7 @@ def _run(
     weight_hh, weight_hr = flat[1], flat[4]
     assert x is not None
     assert weight_hh is not None
-    P = weight_hh.shape[1]
-    H = P if weight_hr is None else weight_hr.shape[1]
+    P, H = sizes_of(weight_hh, weight_hr)
     states = (len(directions), x.shape[1])
     h_n = np.empty((*states, P), given_dtype(x))
     c_n = np.empty((*states, H), given_dtype(x)) if kind == "lstm" else None
@@ -355,7 +354,7 @@ def torchs_own(
         raise NotImplementedError("torch has no GRU with the reset gate before the matrix")
     weight_hh, weight_hr, D = flat[1], flat[4], len(flat) // 5
     assert weight_hh is not None
-    sizes = (weight_hh.shape[1], weight_hh.shape[1] if weight_hr is None else weight_hr.shape[1])
+    sizes = sizes_of(weight_hh, weight_hr)
     state = [
         x.new_zeros(D, x.shape[1], size) if s is None else s
         for s, size in zip((h0, c0), sizes, strict=True)

@@ -14,7 +14,15 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from ... import _core
 from .functional import KINDS, MISSING, infer_ragged
-from .packing import Direction, Packed, directions_of, key_of, numpy_of, pack_layer
+from .packing import (
+    Direction,
+    Packed,
+    directions_of,
+    key_of,
+    numpy_of,
+    pack_layer,
+    sizes_of,
+)
 from .threads import follow_threads
 
 __all__ = ["run_compiled", "step_compiled"]
@@ -195,9 +203,9 @@ def _directions(weights: Sequence[Tensor], directions: int) -> list[Direction]:
 
 def _sizes(weights: Sequence[Tensor], directions: int) -> tuple[int, int]:
     """Return H and P."""
-    P = weights[1].shape[1]
-    count = len(weights) // directions
-    return (weights[count - 1].shape[1] if count % 2 else P), P
+    _, weight_hh, _, _, weight_hr = _directions(weights, directions)[0]
+    P, H = sizes_of(weight_hh, weight_hr)
+    return H, P
 
 
 def _states(

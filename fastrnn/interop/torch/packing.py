@@ -12,7 +12,15 @@ from torch import Tensor
 
 from ... import _core
 
-__all__ = ["Direction", "Packed", "directions_of", "memory_of", "numpy_of", "pack_layer"]
+__all__ = [
+    "Direction",
+    "Packed",
+    "directions_of",
+    "memory_of",
+    "numpy_of",
+    "pack_layer",
+    "sizes_of",
+]
 
 
 # weight_ih, weight_hh, bias_ih, bias_hh, weight_hr of one direction of one layer.
@@ -65,6 +73,12 @@ _FLOAT32, _FLOAT64 = np.dtype(np.float32).str, np.dtype(np.float64).str
 def _array_of(weight: Tensor | None) -> Any:
     # A copy is NumPy's: one by torch would wake its threads, which then keep ours from their cores.
     return None if weight is None else np.ascontiguousarray(memory_of(weight))
+
+
+def sizes_of(weight_hh: Tensor, weight_hr: Tensor | None) -> tuple[int, int]:
+    """Return the size of an output and that of the units: the same without a projection."""
+    output = weight_hh.shape[1]
+    return output, output if weight_hr is None else weight_hr.shape[1]
 
 
 def directions_of(flat: Sequence[Tensor], bias: bool, projects: bool) -> list[Direction]:
@@ -123,11 +137,14 @@ class Packed(NamedTuple):
 
 
 def key_of(weights: Sequence[Tensor]) -> list[int]:
-    """Return addresses and versions of weights; tensors of inference mode have no versions."""
+    """Return addresses, contiguity and versions of weights; of inference mode there are none.
+
+    A parameter that is given its own memory transposed has another contiguity, and nothing else.
+    """
+    where = [*map(Tensor.data_ptr, weights), *map(Tensor.is_contiguous, weights)]
     if any(map(Tensor.is_inference, weights)):  # all, or those that a parametrization made
-        return [*map(_address, weights)]
-    return [*map(_address, weights), *map(_version, weights)]
+        return where
+    return [*where, *map(_version, weights)]
 
 
-_address = Tensor.data_ptr
 _version = operator.attrgetter("_version")
