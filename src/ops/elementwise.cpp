@@ -29,7 +29,7 @@ void sgd_step(const SgdStep<Real>& step) {
     part.param += begin;
     part.grad += begin;
     part.momentum_buffer = offset(part.momentum_buffer, begin);
-    kernels<Real>().sgd(part);
+    training_kernels<Real>().sgd(part);
   });
 }
 
@@ -43,7 +43,7 @@ void rmsprop_step(const RmspropStep<Real>& step) {
     part.square_avg += begin;
     part.momentum_buffer = offset(part.momentum_buffer, begin);
     part.grad_avg = offset(part.grad_avg, begin);
-    kernels<Real>().rmsprop(part);
+    training_kernels<Real>().rmsprop(part);
   });
 }
 
@@ -56,7 +56,7 @@ void adam_step(const AdamStep<Real>& step) {
     part.grad += begin;
     part.exp_avg += begin;
     part.exp_avg_sq += begin;
-    kernels<Real>().adam(part);
+    training_kernels<Real>().adam(part);
   });
 }
 
@@ -101,7 +101,7 @@ void cross_entropy(const CrossEntropy<Real>& p) {
         if (d_logits) std::fill_n(d_logits, p.classes, Real(0));
         continue;
       }
-      p.losses[row] = static_cast<Real>(kernels<Real>().cross_entropy(
+      p.losses[row] = static_cast<Real>(training_kernels<Real>().cross_entropy(
           {p.classes, p.targets[row], p.logits + row * p.classes, weight, d_logits}));
     }
   });
