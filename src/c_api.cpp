@@ -209,20 +209,16 @@ fr_status run(const fr_model* model, const Input& in, bool of_tokens, std::size_
 
 // --- streams --------------------------------------------------------------------------------------
 
-constexpr std::size_t max_block_steps = 1 << 20;
-
 fr_status create(const fr_model* model, const fr_stream_options* given, fr_stream** stream) {
   fr_stream_options options = {sizeof options, 0};
   if (given)
     if (const fr_status status = copy_options(given, &options)) return status;
-  if (options.block_steps > max_block_steps)
-    return fail(FR_INVALID_ARGUMENT, "block_steps: expected at most %zu, got %zu", max_block_steps,
-                options.block_steps);
   if (!model->network().streams())
     return fail(FR_UNSUPPORTED, "model: expected one that can be streamed, but %s",
                 model->loaded.not_streamed.c_str());
   return guarded("stream", [&] {
-    *stream = new fr_stream(model, static_cast<Index>(options.block_steps));
+    constexpr auto most = static_cast<std::size_t>(Runner::max_block);
+    *stream = new fr_stream(model, static_cast<Index>(std::min(options.block_steps, most)));
     model->owners.fetch_add(1, std::memory_order_relaxed);
     return FR_OK;
   });

@@ -126,7 +126,7 @@ class Loader {
     }
     config.finish();
     const Tensor* weight = &weights_.take(place.prefix + "weight", {rows, width});
-    if (width_ > 0) fail_model(place.where + ": takes tokens, but there is a layer before it");
+    if (!steps_.empty()) fail_model(place.where + ": takes tokens, but there is a layer before it");
     width_ = width;
     steps_.push_back([=](Network& network) {
       Arrays arrays;
@@ -176,8 +176,6 @@ class Loader {
       fail(FR_UNSUPPORTED,
            place.where + ": dim: expected -1, the last axis, got " + quoted(axis->text()));
     config.finish();
-    if (width_ == 0)
-      fail(FR_UNSUPPORTED, place.where + ": no layer before it says how many values it takes");
     steps_.push_back([=](Network& network) { network.add_activation(function); });
   }
 
@@ -191,8 +189,6 @@ class Loader {
     config.flag("batch_first", false);
     config.finish();
     if (pooled_) fail_model(place.where + ": behind LastStep there are no steps");
-    if (width_ == 0)
-      fail(FR_UNSUPPORTED, place.where + ": no layer before it says how many values it takes");
     pooled_ = true;
     steps_.push_back([](Network& network) { network.add_last_step(); });
   }
@@ -208,7 +204,7 @@ class Loader {
   Weights weights_;
   const fr_precision asked_;
   std::string class_;        // of the layer that is being read
-  std::uint64_t width_ = 0;  // of what the last layer gives; 0: there is none
+  std::uint64_t width_ = 0;  // of what the last layer gives; 0: not known yet
   bool pooled_ = false, recurrent_ = false;
   fr_precision precision_ = FR_PRECISION_FLOAT32;
   std::string not_streamed_;
