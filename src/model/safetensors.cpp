@@ -189,7 +189,7 @@ class Reader {
     tensor.dims = sizes(name, shape, max_dims);
     const std::vector<std::uint64_t> offsets = sizes(name, member("data_offsets", true), 2);
     if (offsets.size() != 2 || offsets[0] > offsets[1] || offsets[1] > data_.size())
-      fail_format(quoted(name) + " does not lie in it");
+      fail_format(quoted(name) + " does not lie within it");
     if (byte_count(tensor, value_bytes) != offsets[1] - offsets[0])
       fail_format(quoted(name) + " has " + std::to_string(offsets[1] - offsets[0]) +
                   " bytes, which is not its shape");
