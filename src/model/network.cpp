@@ -37,6 +37,21 @@ void gather_linear(const NetworkLayer& layer, Index token, float* y) {
   }
 }
 
+// Beyond these the weights no longer fit the second-level cache, and what one call saves is little.
+constexpr Index step_most_weights = 65536;
+
+// A cell that the kernels of step.h know.
+void use_step(NetworkLayer& layer) {
+  const Cell<float>& cell = *layer.cells[0];
+  const Index weights = (cell.input_size + cell.hidden_size) * cell.z_values;
+  const bool fits = cell.hidden_size <= step_most_units && weights <= step_most_weights;
+  if (layer.cells.size() > 1 || cell.general || cell.projects || !fits) return;
+  layer.cell_step = step_kernels().cells[static_cast<int>(cell.kind)];
+  layer.step_cell = {
+      cell.input_size,   cell.hidden_size,      cell.start.data(),    cell.candidate_start.data(),
+      cell.input.data(), cell.recurrent.data(), cell.candidate.data()};
+}
+
 void relu(const float* x, float* y, Index n) {
   for (Index i = 0; i < n; ++i) y[i] = x[i] < 0.0f ? 0.0f : x[i];  // NaN passes
 }
@@ -116,6 +131,9 @@ void Network::add_linear(Index in, Index out, const float* weight, const float* 
   layer.bias = product_start(bias, out);
   layer.weight = Buffer<float>(checked_product(layer.bias.size(), in));
   pack_transposed(weight, out, in, kernels<float>().lanes, layer.weight.data());
+  if (in * out > step_most_weights) return;
+  layer.linear_step = step_kernels().linear;
+  layer.step_linear = {in, out, layer.bias.data(), layer.weight.data()};
 }
 
 void Network::add_layer_norm(Index features, const float* weight, const float* bias,
@@ -154,6 +172,7 @@ void Network::add_cells(const RecurrentLayers& layers, int index) {
   if (layers.c0 && H) std::copy_n(layers.c0 + first * H, directions * H, c);
   if (layer.cells[0]->projects) layer.bias = product_start(nullptr, P);
   layer.state_at = state_size_;
+  use_step(layer);
   state_size_ += directions * (P + H);
 }
 
