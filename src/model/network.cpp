@@ -5,6 +5,7 @@
 
 #include "dispatch.h"
 #include "model/sequences.h"
+#include "ops/elementwise.h"
 
 namespace fastrnn {
 namespace {
@@ -56,22 +57,12 @@ void relu(const float* x, float* y, Index n) {
   for (Index i = 0; i < n; ++i) y[i] = x[i] < 0.0f ? 0.0f : x[i];  // NaN passes
 }
 
-// Less the largest; then shares of the sum of the exponentials.
-void softmax(const float* x, float* y, Index n) {
-  const float most = *std::max_element(x, x + n);
-  for (Index i = 0; i < n; ++i) y[i] = x[i] - most;
-  kernels<float>().exp(y, y, n);
-  float sum = 0;
-  for (Index i = 0; i < n; ++i) sum += y[i];
-  for (Index i = 0; i < n; ++i) y[i] /= sum;
-}
-
 void activate(ActivationLayer function, const float* x, float* y, Index n) {
   switch (function) {
     case ActivationLayer::tanh: return kernels<float>().tanh(x, y, n);
     case ActivationLayer::sigmoid: return kernels<float>().sigmoid(x, y, n);
     case ActivationLayer::relu: return relu(x, y, n);
-    case ActivationLayer::softmax: return softmax(x, y, n);
+    case ActivationLayer::softmax: return softmax_row(x, n, y);
   }
 }
 
