@@ -156,6 +156,7 @@ class Parameter:
     """
 
     __slots__ = ("_array", "grad", "requires_grad", "version")
+    fixed: ClassVar[bool] = False  # True where no other weights can be copied in
 
     def __init__(self, data: ArrayLike, requires_grad: bool = True) -> None:
         array: RealArray = np.array(data, order="C")  # the only copy
@@ -387,6 +388,11 @@ class Layer:
             for name, array in arrays.items()
             if array.shape != parameters[name].shape
         ]
+        problems += [
+            f"{name} is of a quantized layer, whose weights are read-only."
+            for name in arrays
+            if parameters[name].fixed
+        ]
         if problems:
             lines = "\n\t".join(problems)
             raise ValueError(
@@ -403,7 +409,7 @@ class Layer:
         return ", ".join(
             str(value) if name in self._plain_arguments else f"{name}={value!r}"
             for name, value in self.config().items()
-            if (tuple(value) if isinstance(value, list) else value) != defaults[name]
+            if (tuple(value) if isinstance(value, list) else value) != defaults.get(name)
         )
 
     def __repr__(self) -> str:
