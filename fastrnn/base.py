@@ -364,7 +364,8 @@ class Layer:
         Raises
         ------
         ValueError
-            If names are missing or unexpected, or a shape differs; all are listed.
+            If names are missing or unexpected, a shape differs, or weights are read-only, of a
+            quantised layer; all are listed.
         TypeError
             If an entry is not an array of real numbers.
         """

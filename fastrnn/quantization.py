@@ -37,7 +37,7 @@ def quantize(model: AnyLayer, precision: str) -> AnyLayer:
           with one scale a vector: W a = s_j s_a sum_k q_jk q_k, where the sum is exact. So these
           results, too, are the same on every processor. This is the dynamic quantisation of
           PyTorch (`quantize_dynamic`) and ONNX Runtime (`DynamicQuantizeLSTM`), with a scale for
-          each row where those have one for a matrix or a gate.
+          each row where those, by default, have one for a matrix.
         - "bf16_dot": as "bf16", but inputs and states are rounded to bfloat16 too, where the
           processor has an instruction for such products. Its order of summation is the
           processor's: these results are not the same everywhere.
