@@ -15,9 +15,9 @@ import statistics
 import jax
 import jax.numpy as jnp
 import numpy as np
+from pairs import in_turns, show, show_head
 
 import fastrnn
-from fastrnn.bench.measure import interleave
 from fastrnn.bench.peers.base import Program
 from fastrnn.interop import jax as interop
 
@@ -83,25 +83,8 @@ def compare(cell, mode, shape, seconds):
         float(jnp.abs(found[0][name] - found[1][name]).max() / max(1, jnp.abs(a).max()))
         for name, a in found[0].items()
     )
-    times, failures = interleave(programs, seconds)
-    if failures:
-        raise next(iter(failures.values()))
-    return {name: t.summary() for name, t in times.items()}, difference
-
-
-def show(case, summaries, difference):
-    def text(s):
-        low, median, high = (1e6 * s[key] for key in ("q1", "median", "q3"))
-        return f"{median:9.1f} ({low:.1f} to {high:.1f})"
-
-    ratio = summaries["scan"]["median"] / summaries["fastrnn"]["median"]
-    cell, *shape = case
-    print(
-        f"{cell:5} {' '.join(map(str, shape)):20} {text(summaries['scan']):32} "
-        f"{text(summaries['fastrnn']):32} {ratio:6.2f}  {difference:.0e}",
-        flush=True,
-    )
-    return ratio
+    summaries = in_turns(programs, seconds)
+    return summaries, difference
 
 
 def main():
@@ -112,7 +95,7 @@ def main():
     processors = len(os.sched_getaffinity(0))
     fastrnn.set_num_threads(processors)
     print(f"jax {jax.__version__}, {processors} processors; microseconds a call")
-    print(f"{'cell':5} {'T B I H layers dirs':20} {'scan':32} {'fastrnn':32}  ratio  difference")
+    show_head("scan")
     medians = {}
     for group in arguments.only or GROUPS:
         mode = group.partition("-")[2]

@@ -12,9 +12,9 @@ import copy
 import statistics
 
 import torch
+from pairs import in_turns, show, show_head
 from torch import nn
 
-from fastrnn.bench.measure import interleave
 from fastrnn.bench.peers.base import Program
 from fastrnn.interop.torch import accelerate
 
@@ -109,25 +109,8 @@ def compare(group, case, seconds):
         }
         first = [program.arrays(program.run())["y"] for program in programs.values()]
         difference = (first[0] - first[1]).abs().max().item()
-        times, failures = interleave(programs, seconds)
-    if failures:
-        raise next(iter(failures.values()))
-    return {name: t.summary() for name, t in times.items()}, difference
-
-
-def show(case, summaries, difference):
-    def text(s):
-        low, median, high = (1e6 * s[key] for key in ("q1", "median", "q3"))
-        return f"{median:9.1f} ({low:.1f} to {high:.1f})"
-
-    ratio = summaries["torch"]["median"] / summaries["fastrnn"]["median"]
-    cell, *shape = case
-    print(
-        f"{cell:9} {' '.join(map(str, shape)):20} {text(summaries['torch']):32} "
-        f"{text(summaries['fastrnn']):32} {ratio:6.2f}  {difference:.0e}",
-        flush=True,
-    )
-    return ratio
+        summaries = in_turns(programs, seconds)
+    return summaries, difference
 
 
 def main():
@@ -138,7 +121,7 @@ def main():
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)  # fastrnn follows
     print(f"torch {torch.__version__}, {arguments.threads} threads; microseconds a call")
-    print(f"{'cell':9} {'T B I H layers dirs':20} {'torch':32} {'fastrnn':32} {'ratio':>6}  differ")
+    show_head("torch")
     for group in arguments.only or GROUPS:
         print(group)
         ratios = [show(case, *compare(group, case, arguments.seconds)) for case in GROUPS[group]]

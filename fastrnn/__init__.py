@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from . import losses, optim
 from ._core import __version__, get_num_threads
 from ._core import config as config
-from .activations import ReLU, Sigmoid, Tanh
+from .activations import ReLU, Sigmoid, Softmax, Tanh
 from .base import Layer, Parameter
 from .layers import Dropout, Embedding, Linear, Sequential, VariationalDropout
 from .normalization import BatchNorm, LayerNorm
@@ -104,6 +104,7 @@ __all__ = [
     "SelfAttentivePooling",
     "Sequential",
     "Sigmoid",
+    "Softmax",
     "Tanh",
     "Trainer",
     "VariationalDropout",

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from . import _core, nesting
-from .activations import ReLU, Sigmoid, Tanh
+from .activations import ReLU, Sigmoid, Softmax, Tanh
 from .base import (
     Layer,
     Parameter,
@@ -518,7 +518,7 @@ LAYER_CLASSES: dict[str, type[Layer]] = {
         *(Embedding, Linear, Sequential),
         *(Dropout, VariationalDropout, LayerNorm, BatchNorm),
         *(LastStep, MeanPooling, MaxPooling),
-        *(Tanh, Sigmoid, ReLU),
+        *(Tanh, Sigmoid, ReLU, Softmax),
     )
 }
 

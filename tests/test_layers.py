@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastrnn.activations import ReLU, Sigmoid, Tanh
+from fastrnn.activations import ReLU, Sigmoid, Softmax, Tanh
 from fastrnn.layers import (
     LAYER_CLASSES,
     Dropout,
@@ -72,6 +72,7 @@ def layers_of_all_kinds(dtype="float64"):
         BatchNorm(5, affine=False, track_running_stats=False, batch_first=True, dtype=dtype),
         VariationalDropout(0.25, batch_first=True),
         *(LastStep(), MeanPooling(batch_first=True), MaxPooling(), Tanh(), Sigmoid(), ReLU()),
+        *(Softmax(), Softmax(0)),
         Residual(Sequential(Linear(3, 2, dtype=dtype), LSTM(2, 3, dtype=dtype))),
         Highway(Residual(GRU(3, 3, dtype=dtype)), 3, -1.0, dtype=dtype, seed=7),
     ]

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fastrnn
-from fastrnn.activations import ReLU, Sigmoid, Tanh
+from fastrnn.activations import ReLU, Sigmoid, Softmax, Tanh
 from fastrnn.layers import Dropout, Linear, Sequential, VariationalDropout
 from fastrnn.normalization import BatchNorm, LayerNorm
 from fastrnn.pooling import LastStep
@@ -260,9 +260,35 @@ def test_activations_are_their_functions(layer, function, dtype):
         layer.vjp(normal(3))[1](normal(4))
 
 
-@pytest.mark.parametrize("layer", [Tanh(), Sigmoid(), ReLU()])
+@pytest.mark.parametrize("layer", [Tanh(), Sigmoid(), ReLU(), Softmax(), Softmax(0)])
 def test_activation_gradients(layer):
     check_gradients(layer.vjp, layer, normal(3, 4), normal(3, 4, seed=1))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("shape", "dim"), [((5,), -1), ((3, 40), 1), ((3, 4, 2), 1), ((2, 0), 1)])
+def test_softmax_is_its_formula(shape, dim, dtype):
+    x = 20 * normal(*shape, dtype=dtype)
+    y = Softmax(dim)(x)
+    exp = np.exp(x.astype(float))
+    want = exp / exp.sum(dim, keepdims=True)
+    assert y.dtype == np.dtype(dtype)
+    assert_close(y, want, 1e-6 if dtype == "float32" else 1e-14)
+    assert np.array_equal(Softmax(dim).vjp(x)[0], y)
+
+
+def test_softmax_of_extremes():
+    rows = np.array([[1e30, 0.0, -np.inf], [np.nan, 1.0, 2.0], [-np.inf] * 3, [np.inf, 0.0, 0.0]])
+    y = Softmax()(rows)
+    assert y[0].tolist() == [1.0, 0.0, 0.0]
+    assert np.isnan(y[1:]).all()
+
+
+def test_softmax_rejects():
+    with pytest.raises(TypeError, match="dim: expected an integer, got None"):
+        Softmax(None)
+    with pytest.raises(IndexError, match=r"x: expected an axis 2, got an array of shape \(3, 4\)"):
+        Softmax(2)(normal(3, 4))
 
 
 def test_relu_shows_nan():

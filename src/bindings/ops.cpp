@@ -222,6 +222,20 @@ py::array apply_(Nonlinearity function, const py::array& x) {
   });
 }
 
+py::array softmax_(const py::array& x) {
+  return by_dtype(x, "x", [&](auto real) -> py::array {
+    using Real = decltype(real);
+    check_shape(x, {any, any}, "x");
+    const Index rows = x.shape(0), n = x.shape(1);
+    const Real* from = input<Real>(x, {rows, n}, "x");
+    py::array_t<Real> y = empty<Real>({rows, n});
+    Real* to = y.mutable_data();
+    py::gil_scoped_release unlocked;
+    softmax(from, rows, n, to);
+    return std::move(y);
+  });
+}
+
 void register_steps(py::module_& m) {
   m.def("sgd_step", &sgd_step_, py::arg("param"), py::arg("grad"), py::arg("momentum_buffer"),
         py::arg("lr"), py::arg("momentum"), py::arg("dampening"), py::arg("weight_decay"),
@@ -276,6 +290,7 @@ void register_ops(py::module_& m) {
   m.def("tanh", [](const py::array& x) { return apply_(Nonlinearity::tanh, x); }, py::arg("x"));
   m.def(
       "sigmoid", [](const py::array& x) { return apply_(Nonlinearity::sigmoid, x); }, py::arg("x"));
+  m.def("softmax", &softmax_, py::arg("x"));
 }
 
 }  // namespace fastrnn::bindings

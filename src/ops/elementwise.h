@@ -44,4 +44,9 @@ enum class Nonlinearity { exp, tanh, sigmoid };
 template <class Real>
 void apply(Nonlinearity function, const Real* x, Real* y, Index n);
 
+// y[row] = exp(x[row] - m) / sum(exp(x[row] - m)), m the row's largest value; x and y (rows, n) may be
+// the same. The sum is of 16 partial ones, by column, added up in their order.
+template <class Real>
+void softmax(const Real* x, Index rows, Index n, Real* y);
+
 }  // namespace fastrnn

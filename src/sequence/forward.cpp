@@ -36,7 +36,8 @@ class Forward : Pass<Real> {
     Index group_begin, group_end;
     Real* z;
     Real** z_rows;
-    Real** z_state;  // of a normalised recurrent product
+    Real** z_state;          // of a normalised recurrent product
+    unsigned char* scratch;  // of products
     const Real** x;
     Index* tokens;
     const Real** h_prev;
@@ -70,6 +71,8 @@ class Forward : Pass<Real> {
       m.z_rows = workspace_.template take<Real*>(m.chunk_rows);
       for (Index row = 0; row < m.chunk_rows; ++row) m.z_rows[row] = m.z + row * cell.z_values;
       if (cell.normalizes) m.z_state = Base::scratch_rows(n, cell.z_values);
+      const Index scratch = scratch_bytes(cell, m.chunk_rows);
+      m.scratch = scratch > 0 ? workspace_.template take<unsigned char>(scratch) : nullptr;
       m.x = workspace_.template take<const Real*>(m.chunk_rows);
       m.tokens = workspace_.template take<Index>(m.chunk_rows);
       m.h_prev = workspace_.template take<const Real*>(n);
@@ -105,7 +108,8 @@ class Forward : Pass<Real> {
       }
       if (used == 0) break;
       if (rows_.steps > 1 || cells_[d]->normalizes)
-        input_product(*cells_[d], {used, m.group_begin, m.group_end, m.z_rows}, m.x, tokens(m));
+        input_product(*cells_[d], {used, m.group_begin, m.group_end, m.z_rows, false, m.scratch},
+                      m.x, tokens(m));
       for (Index row = 0; s < end; ++s, row += alive) {
         alive = m.part.alive(rows_, s, alive);
         step(m, d, s, alive, m.z_rows + row);
@@ -151,7 +155,8 @@ class Forward : Pass<Real> {
       m.options.set(i, in_.options, t, b, d * hidden_);
     }
     if (out_.cache && every > 0 && s % every == 0) keep_c(m, d, s, n);
-    const ZRows<Real> z = {n, m.group_begin, m.group_end, z_rows, (s + workspace_.turn()) % 2 == 1};
+    const bool last_first = (s + workspace_.turn()) % 2 == 1;
+    const ZRows<Real> z = {n, m.group_begin, m.group_end, z_rows, last_first, m.scratch};
     CellForward<Real> cell_step = {n,
                                    m.group_begin,
                                    m.group_end,
@@ -189,9 +194,8 @@ class Forward : Pass<Real> {
 
   void project(Member& m, const Cell<Real>& cell, Index n) {
     const Index width = plain_width * cell.kernels.lanes;
-    cell.kernels.product[plain_width]({n, hidden_, m.part.output_begin / width,
-                                       (m.part.output_end + width - 1) / width, output_, m.h, 0,
-                                       cell.projection.data(), this->zeros_, m.y, 0, width});
+    projection_product(cell, n, m.part.output_begin / width,
+                       (m.part.output_end + width - 1) / width, m.h, this->zeros_, m.y, m.scratch);
     m.group->barrier.wait();
   }
 

@@ -64,7 +64,7 @@ CHAINED = {
     "Embedding": lambda: fastrnn.Embedding(V, F, seed=1),
     "LayerNorm": lambda: trained_layer_norm(F),
     "BatchNorm": trained_batch_norm,
-    **{name: getattr(fastrnn, name) for name in ("Tanh", "Sigmoid", "ReLU")},
+    **{name: getattr(fastrnn, name) for name in ("Tanh", "Sigmoid", "ReLU", "Softmax")},
     **{name: getattr(fastrnn, name) for name in ("Dropout", "VariationalDropout")},
     **{name: getattr(fastrnn, name) for name in ("LastStep", "MeanPooling", "MaxPooling")},
 }

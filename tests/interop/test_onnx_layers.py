@@ -35,6 +35,7 @@ MODELS = {
     "sum": lambda **o: [
         fastrnn.GRU(F, H, bidirectional=True, merge_mode="sum", seed=0, **o),
         fastrnn.ReLU(),
+        fastrnn.Softmax(),
     ],
     "mean": lambda **o: [fastrnn.RNN(F, H, bidirectional=True, merge_mode="mean", seed=0, **o)],
     "mul": lambda **o: [fastrnn.LSTM(F, H, bidirectional=True, merge_mode="mul", seed=0, **o)],
@@ -124,7 +125,7 @@ def parsed(text, **arrays):
 @pytest.mark.parametrize(
     ("nodes", "message"),
     [
-        ("y = Softmax(x)", r"node 'y' \(Softmax\): expected one that is a layer"),
+        ("y = Softsign(x)", r"node 'y' \(Softsign\): expected one that is a layer"),
         ("a = Tanh(x) b = Relu(x) y = Add(a, b)", "expected one node after 'x', got Tanh '', Relu"),
         ("y = Transpose<perm=[1, 0, 2]>(x)", "expected an output laid out as the input"),
         ("y = Transpose<perm=[2, 0, 1]>(x)", r"expected the perm \[1, 0, 2\]"),

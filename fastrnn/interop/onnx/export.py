@@ -14,7 +14,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from ...activations import ReLU, Sigmoid, Tanh
+from ...activations import ReLU, Sigmoid, Softmax, Tanh
 from ...attention import (
     AdditiveAttention,
     DotAttention,
@@ -43,6 +43,7 @@ from .export_layers import (
     pooling,
     residual,
     sequential,
+    softmax,
 )
 from .export_recurrent import augru, first_input, recurrent
 from .export_seq2seq import decoder, encoder_decoder
@@ -63,6 +64,7 @@ CONVERTERS: dict[type[Layer], Converter] = {
     LayerNorm: layer_norm,
     BatchNorm: batch_norm,
     **dict.fromkeys((Tanh, Sigmoid, ReLU), function),
+    Softmax: softmax,
     **dict.fromkeys((Dropout, VariationalDropout), dropout),
     **dict.fromkeys((LastStep, MeanPooling, MaxPooling), pooling),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...activations import ReLU, Sigmoid, Tanh
+from ...activations import ReLU, Sigmoid, Softmax, Tanh
 from ...base import Layer
 from ...layers import Dropout, Embedding, Linear, Sequential
 from ...normalization import BatchNorm, LayerNorm
@@ -123,6 +123,11 @@ def _mean(graph: Graph, x: Value, values: str, real: str) -> str:
 def function(graph: Graph, layer: Layer, name: str, x: Value) -> Value:
     """Add a function of each value."""
     return x._replace(name=graph.node(FUNCTIONS[type(layer)], x.name))
+
+
+def softmax(graph: Graph, layer: Softmax, name: str, x: Value) -> Value:
+    """Add a softmax along the layer's axis."""
+    return x._replace(name=graph.node("Softmax", x.name, axis=layer.dim))
 
 
 def dropout(graph: Graph, layer: Dropout, name: str, x: Value) -> Value:

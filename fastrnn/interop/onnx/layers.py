@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from ...activations import ReLU, Sigmoid, Tanh
+from ...activations import ReLU, Sigmoid, Softmax, Tanh
 from ...base import Layer
 from ...layers import Dropout, Embedding, Linear, Sequential
 from ...normalization import LayerNorm
@@ -35,8 +35,9 @@ def import_layers(model: str | os.PathLike[str] | bytes | Any) -> Sequential:
     """Return an ONNX model as a `fastrnn.Sequential`, to be trained further, saved, streamed.
 
     For models that are a chain: Embedding, RNN, LSTM, GRU, Linear, LayerNorm, Tanh, Sigmoid, ReLU,
-    Dropout, pooling over time, from the first input to the first output, as `export_model` and
-    PyTorch write them. Other outputs, such as last states, are no part of it: layers return these.
+    Softmax, Dropout, pooling over time, from the first input to the first output, as
+    `export_model` and PyTorch write them. Other outputs, such as last states, are no part of it:
+    layers return these.
 
     Parameters
     ----------
@@ -142,6 +143,10 @@ class _Chain:
     def _function(self, node: Any) -> None:
         kinds: Mapping[str, Callable[[], Layer]] = {"Relu": ReLU, "Sigmoid": Sigmoid, "Tanh": Tanh}
         self._add(kinds[node.op_type]())
+        self._pass(node)
+
+    def _softmax(self, node: Any) -> None:
+        self._add(Softmax(attributes_of(node).get("axis", -1)))
         self._pass(node)
 
     def _transpose(self, node: Any) -> None:
@@ -295,6 +300,7 @@ class _Chain:
 READERS: dict[str, Callable[[_Chain, Any], None]] = {
     **dict.fromkeys(("RNN", "GRU", "LSTM"), _Chain._recurrent),
     **dict.fromkeys(("Relu", "Sigmoid", "Tanh"), _Chain._function),
+    "Softmax": _Chain._softmax,
     **dict.fromkeys(POOLINGS, _Chain._reduce),
     "Dropout": _Chain._dropout,
     "Gather": _Chain._gather,
