@@ -1,4 +1,4 @@
-"""The C library gives the bits of the Python library: for every layer and option, by every way in."""
+"""The C library gives the bits of the Python library: every layer and option, every way in."""
 
 import concurrent.futures
 import ctypes
@@ -79,9 +79,9 @@ def test_streams_are_python_by_every_way_in(folder, case, data):
     together = [step_streams(streams, x) for x in case.x_by_step]
     np.testing.assert_array_equal(np.stack(together, 1), expected)
     for row, (x, stream) in enumerate(zip(case.x, streams, strict=True)):
-        state = flat_state([
-            tuple(a[:, row] for a in s) if isinstance(s, tuple) else s[:, row] for s in last
-        ])
+        state = flat_state(
+            [tuple(a[:, row] for a in s) if isinstance(s, tuple) else s[:, row] for s in last]
+        )
         np.testing.assert_array_equal(stream.state, state)
         stream.reset()
         np.testing.assert_array_equal(np.stack([stream.step(x_t) for x_t in x]), expected[row])
@@ -250,7 +250,7 @@ def test_a_step_may_write_over_its_input(tmp_path):
 
 
 def test_nothing_to_do_is_done(tmp_path):
-    model, x = example()
+    model, _ = example()
     loaded = CModel(file_of(model, tmp_path))
     stream = CStream(loaded)
     assert lib.fr_stream_process(stream.handle, None, 0, None) == 0

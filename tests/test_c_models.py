@@ -1,4 +1,4 @@
-"""Files that the C library must refuse: each damage has a status and a message that names the thing."""
+"""Files that the C library must refuse, with a status and a message that names the thing."""
 
 import itertools
 import json
@@ -76,14 +76,17 @@ def test_truncated_at_every_byte(tmp_path):
 def test_every_byte_of_the_header_changed(tmp_path):
     content = bytearray(small_file(tmp_path))
     header = 8 + int.from_bytes(content[:8], "little")
+    statuses, starts = set(), set()
     for at, byte in itertools.product(range(header), (0x22, 0x31, 0xFF)):
         before, content[at] = content[at], byte
         try:
             CModel(bytes(content))
         except ApiError as error:
-            assert error.status in ("FR_INVALID_MODEL", "FR_UNSUPPORTED"), str(error)
-            assert str(error).startswith("data: ")
+            statuses.add(error.status)
+            starts.add(str(error)[:6])
         content[at] = before
+    assert statuses == {"FR_INVALID_MODEL", "FR_UNSUPPORTED"}
+    assert starts == {"data: "}
 
 
 @hypothesis.given(st.binary(max_size=200))
@@ -186,7 +189,11 @@ def test_json_that_is_none(text, message):
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
     max_leaves=20,
 )
@@ -196,11 +203,6 @@ JSON = st.recursive(
 def test_json_of_python_is_read_and_what_is_cut_off_is_not(metadata, ascii_only, indent):
     description = describe("Linear", LINEAR, metadata)
     text = json.dumps(description, ensure_ascii=ascii_only, indent=indent)
-    hypothesis.assume(text.isascii() or "\ud800" > max(text) or max(text) > "\udfff")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return  # a lone surrogate, which only escapes can have
     content = safetensors(LINEAR_TENSORS, fastrnn=text)
     assert json.loads(CModel(content).metadata) == metadata
     for cut in range(1, len(text), max(1, len(text) // 20)):
@@ -252,12 +254,12 @@ def test_nesting_has_the_limit_of_python(tmp_path):
                 load(content)
                 yield "loaded"
             except (ApiError, ValueError) as error:
-                assert "nested too deeply (more than 100 levels)" in str(error)
-                yield "refused"
+                yield str(error).split(": ")[-1]
 
     both = [list(outcomes(depth)) for depth in range(28, 36)]
     assert all(c == python for c, python in both)
-    assert ["loaded"] * 2 in both and ["refused"] * 2 in both
+    assert ["loaded"] * 2 in both
+    assert ["the model is nested too deeply (more than 100 levels)"] * 2 in both
     with pytest.raises(ApiError, match="nested too deeply"):
         CModel(safetensors(LINEAR_TENSORS, nested(300)))
 
@@ -382,7 +384,7 @@ def test_layers_that_do_not_fit():
     refused(content, "FR_INVALID_MODEL", "layer 1 (LastStep): behind LastStep there are no steps")
 
 
-# --- sound models that are not supported -----------------------------------------------------------
+# --- sound models that are not supported ----------------------------------------------------------
 
 
 @pytest.mark.parametrize(
