@@ -1,6 +1,9 @@
 // demo.c in C++: the same output.
 #include <array>
+#include <cstdint>
 #include <cstdio>
+#include <cstdlib>
+#include <cstring>
 #include <fastrnn/fastrnn.hpp>
 #include <memory>
 
