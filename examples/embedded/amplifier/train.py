@@ -123,7 +123,29 @@ def write_wav(path, signal):
         file.writeframes(np.clip(np.rint(32768 * signal), -32768, 32767).astype("<i2").tobytes())
 
 
-def main(out, hidden=32, quick=False, seed=0):
+def draw(path, x, target, y):
+    """Draw 12 ms around the loudest moment, and the whole curve that the amplifier seems to be."""
+    import matplotlib.pyplot as plt
+
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(9, 3.2), width_ratios=(3, 1), layout="constrained"
+    )
+    start = max(0, np.abs(x[: 7 * RATE]).argmax() - 100)
+    part = slice(start, start + RATE * 12 // 1000)
+    t = np.arange(part.stop - part.start) / RATE * 1000
+    left.plot(t, x[part], color="0.7", label="into the amplifier")
+    left.plot(t, target[part], color="C0", linewidth=3, alpha=0.5, label="out of it")
+    left.plot(t, y[part], color="k", linewidth=1, label="out of the network")
+    left.set(xlabel="ms", ylim=(-1.05, 1.05))
+    left.legend(loc="lower right", fontsize="small")
+    right.plot(x[::7], target[::7], ",", color="C0", alpha=0.5)
+    right.plot(x[::7], y[::7], ",", color="k", alpha=0.3)
+    right.set(xlabel="in", ylabel="out", xlim=(-1.05, 1.05), ylim=(-1.05, 1.05))
+    figure.savefig(path, dpi=100)
+    print(f"figure: {path}")
+
+
+def main(out, hidden=32, quick=False, seed=0, plot=None):
     """Train, write the files and return the ESR on what was not trained on."""
     rng = np.random.default_rng(seed)
     x = plucked(rng, 30)
@@ -141,6 +163,8 @@ def main(out, hidden=32, quick=False, seed=0):
     fastrnn.save(model, out / "model.safetensors", {"sample_rate": RATE, "esr": float(ratio)})
     write_wav(out / "input.wav", held_out)
     write_wav(out / "target.wav", target)
+    if plot:
+        draw(plot, held_out[:, 0], target[:, 0], y[:, 0])
     print(f"written: model.safetensors, input.wav, target.wav in {out}")
     return ratio
 
@@ -149,5 +173,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--out", default=".", help="folder for model and recordings")
     parser.add_argument("--hidden", type=int, default=32, help="(default: 32)")
+    parser.add_argument("--plot", metavar="FILE", help="draw what it learned (needs matplotlib)")
     parser.add_argument("--quick", action="store_true", help="a few seconds, for a first try")
     main(**vars(parser.parse_args()))
