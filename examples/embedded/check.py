@@ -1,6 +1,6 @@
 """Compare what the examples wrote with what Python makes of the same files, bit for bit.
 
-    python check.py FOLDER    (that of run.sh)
+Usage: python check.py FOLDER, that of run.sh
 """
 
 import runpy
