@@ -5,6 +5,7 @@
 
 #include "dispatch.h"
 #include "model/sequences.h"
+#include "ops/elementwise.h"
 
 namespace fastrnn {
 namespace {
@@ -37,18 +38,23 @@ void gather_linear(const NetworkLayer& layer, Index token, float* y) {
   }
 }
 
-void relu(const float* x, float* y, Index n) {
-  for (Index i = 0; i < n; ++i) y[i] = x[i] < 0.0f ? 0.0f : x[i];  // NaN passes
+// Beyond these the weights no longer fit the second-level cache, and what one call saves is little.
+constexpr Index step_most_weights = 65536;
+
+// A cell that the kernels of step.h know.
+void use_step(NetworkLayer& layer) {
+  const Cell<float>& cell = *layer.cells[0];
+  const Index weights = (cell.input_size + cell.hidden_size) * cell.z_values;
+  const bool fits = cell.hidden_size <= step_most_units && weights <= step_most_weights;
+  if (layer.cells.size() > 1 || cell.general || cell.projects || !fits) return;
+  layer.cell_step = step_kernels().cells[static_cast<int>(cell.kind)];
+  layer.step_cell = {
+      cell.input_size,   cell.hidden_size,      cell.start.data(),    cell.candidate_start.data(),
+      cell.input.data(), cell.recurrent.data(), cell.candidate.data()};
 }
 
-// Less the largest; then shares of the sum of the exponentials.
-void softmax(const float* x, float* y, Index n) {
-  const float most = *std::max_element(x, x + n);
-  for (Index i = 0; i < n; ++i) y[i] = x[i] - most;
-  kernels<float>().exp(y, y, n);
-  float sum = 0;
-  for (Index i = 0; i < n; ++i) sum += y[i];
-  for (Index i = 0; i < n; ++i) y[i] /= sum;
+void relu(const float* x, float* y, Index n) {
+  for (Index i = 0; i < n; ++i) y[i] = x[i] < 0.0f ? 0.0f : x[i];  // NaN passes
 }
 
 void activate(ActivationLayer function, const float* x, float* y, Index n) {
@@ -56,7 +62,7 @@ void activate(ActivationLayer function, const float* x, float* y, Index n) {
     case ActivationLayer::tanh: return kernels<float>().tanh(x, y, n);
     case ActivationLayer::sigmoid: return kernels<float>().sigmoid(x, y, n);
     case ActivationLayer::relu: return relu(x, y, n);
-    case ActivationLayer::softmax: return softmax(x, y, n);
+    case ActivationLayer::softmax: return softmax_row(x, n, y);
   }
 }
 
@@ -116,6 +122,9 @@ void Network::add_linear(Index in, Index out, const float* weight, const float* 
   layer.bias = product_start(bias, out);
   layer.weight = Buffer<float>(checked_product(layer.bias.size(), in));
   pack_transposed(weight, out, in, kernels<float>().lanes, layer.weight.data());
+  if (in * out > step_most_weights) return;
+  layer.linear_step = step_kernels().linear;
+  layer.step_linear = {in, out, layer.bias.data(), layer.weight.data()};
 }
 
 void Network::add_layer_norm(Index features, const float* weight, const float* bias,
@@ -154,6 +163,7 @@ void Network::add_cells(const RecurrentLayers& layers, int index) {
   if (layers.c0 && H) std::copy_n(layers.c0 + first * H, directions * H, c);
   if (layer.cells[0]->projects) layer.bias = product_start(nullptr, P);
   layer.state_at = state_size_;
+  use_step(layer);
   state_size_ += directions * (P + H);
 }
 

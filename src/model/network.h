@@ -5,6 +5,7 @@
 #include <memory>
 #include <vector>
 
+#include "kernels/step.h"
 #include "sequence/cell.h"
 
 namespace fastrnn {
@@ -38,6 +39,11 @@ struct NetworkLayer {
   std::vector<std::unique_ptr<Cell<float>>> cells;  // one or two directions
   MergeMode merge_mode = {};
   Index state_at = 0;  // in a stream's state: h, then c where there is one
+  // A row in one call (step.h), of a recurrent or linear layer that is small and plain; else null.
+  decltype(StepKernels::linear) linear_step = nullptr;
+  StepLinear step_linear = {};
+  std::remove_extent_t<decltype(StepKernels::cells)> cell_step = nullptr;
+  StepCell step_cell = {};
 
   std::size_t memory() const;
 };

@@ -111,6 +111,9 @@ Runner::Runner(const Network& network, Index block_steps) : network_(network) {
       z = std::max(z, cell->z_values);
       units = std::max(units, cell->hidden_size);
     }
+  small_ = std::all_of(network.layers().begin(), network.layers().end(), [](const auto& layer) {
+    return layer.kind != NetworkLayer::Kind::recurrent || layer.cell_step;
+  });
   z_stride_ = padded(z);
   width_ = padded(network.widest());
   block_ = std::min(block_steps > 0 ? block_steps : suitable_block(z_stride_), max_block);
@@ -137,7 +140,32 @@ void Runner::one_step(const float* x, const std::int32_t* token, float* y) {
   if (apart) std::copy_n(to, network_.output_size(), y);
 }
 
-void Runner::step(const float* x, float* y) { one_step(x, nullptr, y); }
+// One call a layer.
+void Runner::small_step(const float* x, float* y) {
+  const std::vector<NetworkLayer>& layers = network_.layers();
+  const float* row = x;
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    const NetworkLayer& layer = layers[i];
+    float* to = i > 0 && i + 1 == layers.size() ? y : between_[i % 2];
+    if (layer.cell_step) {
+      to = state_ + layer.state_at;
+      layer.cell_step(layer.step_cell, row, to, to + layer.out);
+    } else if (layer.linear_step) {
+      layer.linear_step(layer.step_linear, row, to);
+    } else {
+      forward_rows(layer, 1, &row, nullptr, &to);
+    }
+    row = to;
+  }
+  if (row != y) std::copy_n(row, network_.output_size(), y);
+}
+
+void Runner::step(const float* x, float* y) {
+  if (small_)
+    small_step(x, y);
+  else
+    one_step(x, nullptr, y);
+}
 void Runner::step_token(std::int32_t token, float* y) { one_step(nullptr, &token, y); }
 
 void Runner::blocks(const float* x, const std::int32_t* tokens, Index steps, float* y) {

@@ -36,10 +36,12 @@ class Runner {
  private:
   friend class RunnerPass;
   void one_step(const float* x, const std::int32_t* token, float* y);
+  void small_step(const float* x, float* y);
   void blocks(const float* x, const std::int32_t* tokens, Index steps, float* y);
 
   const Network& network_;
   Index block_;
+  bool small_;  // each layer takes a row in one call
   // One allocation: the state; for each row of a block z and two rows between layers, for one more z of
   // a normalised product, units before a projection, and r * h.
   Buffer<float> memory_;
