@@ -124,23 +124,24 @@ def write_wav(path, signal):
 
 
 def draw(path, x, target, y):
-    """Draw 12 ms around the loudest moment, and the whole curve that the amplifier seems to be."""
+    """Draw 15 ms of a loud note, over time and as output over input."""
     import matplotlib.pyplot as plt
 
+    count = 15 * RATE // 1000
+    late = range(RATE // 5, 7 * RATE, RATE // 4)  # of each pluck, when its noise is gone
+    start = max(late, key=lambda at: np.sum(x[at : at + count] ** 2))
+    x, target, y = (signal[start : start + count] for signal in (x, target, y))
     figure, (left, right) = plt.subplots(
         1, 2, figsize=(9, 3.2), width_ratios=(3, 1), layout="constrained"
     )
-    start = max(0, np.abs(x[: 7 * RATE]).argmax() - 100)
-    part = slice(start, start + RATE * 12 // 1000)
-    t = np.arange(part.stop - part.start) / RATE * 1000
-    left.plot(t, x[part], color="0.7", label="into the amplifier")
-    left.plot(t, target[part], color="C0", linewidth=3, alpha=0.5, label="out of it")
-    left.plot(t, y[part], color="k", linewidth=1, label="out of the network")
-    left.set(xlabel="ms", ylim=(-1.05, 1.05))
-    left.legend(loc="lower right", fontsize="small")
-    right.plot(x[::7], target[::7], ",", color="C0", alpha=0.5)
-    right.plot(x[::7], y[::7], ",", color="k", alpha=0.3)
-    right.set(xlabel="in", ylabel="out", xlim=(-1.05, 1.05), ylim=(-1.05, 1.05))
+    t = np.arange(count) / RATE * 1000
+    left.plot(t, x, color="0.7", label="into the amplifier")
+    for axes, over in ((left, t), (right, x)):
+        axes.plot(over, target, color="C0", linewidth=4, alpha=0.5, label="out of it")
+        axes.plot(over, y, color="k", linewidth=0.8, label="out of the network")
+    left.set(xlabel="ms")
+    left.legend(loc="upper right", bbox_to_anchor=(1, 1.17), ncols=3, frameon=False)
+    right.set(xlabel="in", ylabel="out")
     figure.savefig(path, dpi=100)
     print(f"figure: {path}")
 
