@@ -10,7 +10,6 @@
 namespace fastrnn {
 namespace {
 
-constexpr double infinity = std::numeric_limits<double>::infinity();
 constexpr std::uint64_t max_layers = 10000;  // as in Python
 constexpr Activation<float> sigmoid = {Function::sigmoid, 0, 0}, tanh_ = {Function::tanh, 0, 0};
 
