@@ -101,8 +101,9 @@ class Layers {
     const LayerInput<float> in = input();
     Values y(static_cast<std::size_t>(s_.T * s_.B * width)), h(static_cast<std::size_t>(s_.B * width));
     Values c(h.size()), d_h(h.size()), d_c(h.size()), d_x(x_.size());
+    // One value more, so that there is an address where nothing is kept.
     Values cache(static_cast<std::size_t>(
-        cache_values(*pointers_[0], s_.directions, in, s_.checkpoint_every)));
+        cache_values(*pointers_[0], s_.directions, in, s_.checkpoint_every) + 1));
     const LayerOutput<float> out = {
         {y.data(), s_.B * width, width}, h.data(), c.data(), cache.data(), s_.checkpoint_every};
     ScratchLease scratch;
