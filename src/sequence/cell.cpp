@@ -253,6 +253,17 @@ void Cell<Real>::pack_forward(const CellWeights<Real>& w) {
 }
 
 template <class Real>
+std::size_t Cell<Real>::bytes() const {
+  std::size_t values = 0;
+  for (const Buffer<Real>* buffer :
+       {&start, &input, &recurrent, &candidate, &candidate_start, &input_transposed,
+        &recurrent_transposed, &candidate_transposed, &projection, &projection_transposed,
+        &vectors_})
+    values += buffer->size();
+  return sizeof(*this) + values * sizeof(Real);
+}
+
+template <class Real>
 void Cell<Real>::pack_backward(const CellWeights<Real>& w) {
   const Index I = input_size, H = hidden_size, P = output_size;
   const Real *weight_hh = w.weights[Weight::weight_hh], *weight_hr = w.weights[Weight::weight_hr];

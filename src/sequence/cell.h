@@ -84,6 +84,7 @@ class Cell {
   Buffer<Real> projection, projection_transposed;
 
   const CellOptions<Real>* options() const { return general ? &options_ : nullptr; }
+  std::size_t bytes() const;  // of all that is packed
   // Whether d_h holds, before the recurrent product, a part that is not to be overwritten.
   bool has_direct_gradient() const {
     return is_gru(kind) || kind == CellKind::indrnn || (options_.zoneout && !projects);

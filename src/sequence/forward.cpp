@@ -1,8 +1,8 @@
 // The forward time loop. Per chunk of steps: the input's part of z for all rows of the chunk at once
 // (as many rows as steps x batch), then step by step the recurrent part and the gates. Both products
 // continue the same accumulators, so the chunk's size does not change the bits.
+#include "sequence/cell_step.h"
 #include "sequence/pass.h"
-#include "sequence/products.h"
 
 namespace fastrnn {
 namespace {
@@ -151,48 +151,34 @@ class Forward : Pass<Real> {
       m.options.set(i, in_.options, t, b, d * hidden_);
     }
     if (every > 0 && out_.cache && has_cell_state(cell.kind) && s % every == 0) keep_c(m, d, s, n);
-    const ZRows<Real> z = {n, m.group_begin, m.group_end, z_rows, (s + workspace_.turn()) % 2 == 1};
-    CellForward<Real> cell_step = {n,
-                                   m.group_begin,
-                                   m.group_end,
-                                   hidden_,
-                                   z_rows,
-                                   m.product_h,
-                                   m.h,
-                                   m.c,
-                                   keep ? m.cache : nullptr,
-                                   m.reset_h,
-                                   cell.options(),
-                                   m.options.attention,
-                                   m.options.keep_h,
-                                   m.options.keep_c};
-    if (cell.normalizes)
-      normalized_product(cell, z, m.z_state, m.product_h, cell_step.cache);
-    else if (rows_.steps > 1)
-      recurrent_product(cell, z, m.product_h);
-    else
-      step_product(cell, z, m.x, tokens(m), m.product_h);
-    if (cell.kind == CellKind::gru_reset_before) {
-      cell.steps.forward_reset(cell_step);
-      m.group->barrier.wait();
-      if (cell.normalizes)
-        normalized_candidate(cell, z, m.z_state, m.reset_h, cell_step.cache);
-      else
-        candidate_product(cell, z, m.reset_h);
+    const bool hoisted = rows_.steps > 1 || cell.normalizes;
+    const StepRows<Real> rows = {
+        {n, m.group_begin, m.group_end, z_rows, (s + workspace_.turn()) % 2 == 1},
+        m.z_state,
+        hoisted ? nullptr : m.x,
+        hoisted ? nullptr : tokens(m),
+        m.product_h};
+    const CellForward<Real> gates = {n,
+                                     m.group_begin,
+                                     m.group_end,
+                                     hidden_,
+                                     z_rows,
+                                     m.h_prev,
+                                     m.h,
+                                     m.c,
+                                     keep ? m.cache : nullptr,
+                                     m.reset_h,
+                                     cell.options(),
+                                     m.options.attention,
+                                     m.options.keep_h,
+                                     m.options.keep_c};
+    const auto meet = [&] { m.group->barrier.wait(); };
+    cell_step(cell, rows, gates, meet);
+    if (cell.projects) {
+      project_step(cell, n, m.part.output_begin, m.part.output_end, this->zeros_, m.h, m.y);
+      meet();
     }
-    cell_step.h_prev = cell.projects ? nullptr : m.h_prev;  // the output, not the units
-    cell.steps.forward(cell_step);
-    m.group->barrier.wait();
-    if (cell.projects) project(m, cell, n);
     std::copy_n(m.y, n, m.h_prev);
-  }
-
-  void project(Member& m, const Cell<Real>& cell, Index n) {
-    const Index width = plain_width * cell.kernels.lanes;
-    cell.kernels.product[plain_width]({n, hidden_, m.part.output_begin / width,
-                                       (m.part.output_end + width - 1) / width, output_, m.h, 0,
-                                       cell.projection.data(), this->zeros_, m.y, 0, width});
-    m.group->barrier.wait();
   }
 
   void keep_c(Member& m, int d, Index s, Index n) {

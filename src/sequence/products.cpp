@@ -61,10 +61,10 @@ void normalize_back(const Cell<Real>& cell, Index rows, Real* const* d_z, const 
   const Index H = cell.hidden_size, at = span.weight * H;
   const Index side = of_state ? gate_count(cell.kind) * H : 0;
   const Index raw_at = of_state ? cell.state_d_at + at : cell.input_d_at + span.z * H;
-  cell.kernels.normalize_back({rows, H, span.gates, d_z, span.z * H, raw_at,
-                               cell.d_gain_at + side + at,
-                               (of_state ? norm.gain_hh : norm.gain_ih) + at, cache,
-                               norm.values_at + side + at, norm.scales_at + span.scale});
+  training_kernels<Real>().normalize_back(
+      {rows, H, span.gates, d_z, span.z * H, raw_at, cell.d_gain_at + side + at,
+       (of_state ? norm.gain_hh : norm.gain_ih) + at, cache, norm.values_at + side + at,
+       norm.scales_at + span.scale});
 }
 
 }  // namespace
