@@ -139,7 +139,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   fr_model_info info = {};
   info.struct_size = sizeof info;
   must(fr_model_get_info(model, &info) == FR_OK);
-  must(fr_model_metadata(model) != nullptr);
+  must(info.input_size > 0 && info.output_size > 0 && fr_model_metadata(model));
   // A layer without weights may be as wide as it says; the arrays here would be as wide.
   if (info.input_size <= 65536 && info.output_size <= 65536) Uses(model, info).all();
   fr_model_free(model);
