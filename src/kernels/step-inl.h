@@ -23,7 +23,6 @@ template <int N, int Panels, int Width, int Offset, int Vectors>
 inline __attribute__((always_inline)) void add_product(StepVec (&acc)[N][Vectors], const float* a,
                                                        const float* w, Index depth) {
   const Index panel = depth * Width * step_lanes;
-  FASTRNN_UNROLL_4
   for (Index k = 0; k < depth; ++k, w += Width * step_lanes) {
     const StepVec x = set1(a[k]);
     unroll<N>([&](auto n) {

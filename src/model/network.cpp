@@ -46,11 +46,16 @@ void use_step(NetworkLayer& layer) {
   const Cell<float>& cell = *layer.cells[0];
   const Index weights = (cell.input_size + cell.hidden_size) * cell.z_values;
   const bool fits = cell.hidden_size <= step_most_units && weights <= step_most_weights;
-  if (layer.cells.size() > 1 || cell.general || cell.projects || !fits) return;
+  const bool plain = !cell.general && !cell.projects && cell.precision == Precision::float32;
+  if (layer.cells.size() > 1 || !plain || !fits) return;
   layer.cell_step = step_kernels().cells[static_cast<int>(cell.kind)];
-  layer.step_cell = {
-      cell.input_size,   cell.hidden_size,      cell.start.data(),    cell.candidate_start.data(),
-      cell.input.data(), cell.recurrent.data(), cell.candidate.data()};
+  layer.step_cell = {cell.input_size,
+                     cell.hidden_size,
+                     cell.start.data(),
+                     cell.candidate_start.data(),
+                     cell.input.values.data(),
+                     cell.recurrent.values.data(),
+                     cell.candidate.values.data()};
 }
 
 void relu(const float* x, float* y, Index n) {
