@@ -9,8 +9,6 @@ namespace {
 struct Target {
   const char* name;
   bool (*supported)();
-  const Kernels<float>* kernels_float;
-  const Kernels<double>* kernels_double;
 };
 
 // __builtin_cpu_supports also asks whether the operating system saves the wide registers.
@@ -21,18 +19,41 @@ const Target targets[] = {
        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
               __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
               __builtin_cpu_supports("fma");
-     },
-     &avx512::kernels_float, &avx512::kernels_double},
+     }},
 #endif
 #ifdef FASTRNN_HAVE_AVX2
-    {"avx2", [] { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); },
-     &avx2::kernels_float, &avx2::kernels_double},
+    {"avx2", [] { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }},
 #endif
 #ifdef FASTRNN_HAVE_NEON
-    {"neon", [] { return true; }, &neon::kernels_float, &neon::kernels_double},
+    {"neon", [] { return true; }},
 #endif
-    {"generic", [] { return true; }, &generic::kernels_float, &generic::kernels_double},
+    {"generic", [] { return true; }},
 };
+
+// A table of each target, in the same order. Each kind of table stands in an array of its own, as what
+// an array names is linked: a program that streams float32 has nothing of float64 and of training.
+#ifdef FASTRNN_HAVE_AVX512
+#define FASTRNN_AVX512(table) &avx512::table,
+#else
+#define FASTRNN_AVX512(table)
+#endif
+#ifdef FASTRNN_HAVE_AVX2
+#define FASTRNN_AVX2(table) &avx2::table,
+#else
+#define FASTRNN_AVX2(table)
+#endif
+#ifdef FASTRNN_HAVE_NEON
+#define FASTRNN_NEON(table) &neon::table,
+#else
+#define FASTRNN_NEON(table)
+#endif
+#define FASTRNN_EACH(table) \
+  {FASTRNN_AVX512(table) FASTRNN_AVX2(table) FASTRNN_NEON(table) & generic::table}
+const Kernels<float>* const kernels_float[] = FASTRNN_EACH(kernels_float);
+const Kernels<double>* const kernels_double[] = FASTRNN_EACH(kernels_double);
+const TrainingKernels<float>* const training_float[] = FASTRNN_EACH(training_float);
+const TrainingKernels<double>* const training_double[] = FASTRNN_EACH(training_double);
+const LimitKernels* const limits[] = FASTRNN_EACH(limits);
 
 std::string joined(const std::vector<std::string>& names) {
   std::string out;
@@ -50,9 +71,10 @@ const Target& choose() {
                            " on this machine, got '" + asked + "'");
 }
 
-const Target& active() {
-  static const Target& target = choose();
-  return target;
+// Its index in the arrays.
+std::ptrdiff_t active() {
+  static const std::ptrdiff_t index = &choose() - targets;
+  return index;
 }
 
 }  // namespace
@@ -71,22 +93,30 @@ std::vector<std::string> supported_isas() {
 }
 
 const std::string& active_isa() {
-  static const std::string name = active().name;
+  static const std::string name = targets[active()].name;
   return name;
 }
 
 template <>
 const Kernels<float>& kernels<float>() {
-  return *active().kernels_float;
+  return *kernels_float[active()];
 }
 template <>
 const Kernels<double>& kernels<double>() {
-  return *active().kernels_double;
+  return *kernels_double[active()];
+}
+template <>
+const TrainingKernels<float>& training_kernels<float>() {
+  return *training_float[active()];
+}
+template <>
+const TrainingKernels<double>& training_kernels<double>() {
+  return *training_double[active()];
 }
 
-const Kernels<float>& kernels_of(const std::string& isa) {
+const LimitKernels& limit_kernels(const std::string& isa) {
   for (const Target& target : targets)
-    if (isa == target.name && target.supported()) return *target.kernels_float;
+    if (isa == target.name && target.supported()) return *limits[&target - targets];
   throw std::runtime_error("isa: expected one of " + joined(supported_isas()) +
                            " on this machine, got '" + isa + "'");
 }

@@ -19,7 +19,13 @@ template <>
 const Kernels<float>& kernels<float>();
 template <>
 const Kernels<double>& kernels<double>();
+template <class Real>
+const TrainingKernels<Real>& training_kernels();
+template <>
+const TrainingKernels<float>& training_kernels<float>();
+template <>
+const TrainingKernels<double>& training_kernels<double>();
 // Of a set of supported_isas(), active or not; std::runtime_error for another.
-const Kernels<float>& kernels_of(const std::string& isa);
+const LimitKernels& limit_kernels(const std::string& isa);
 
 }  // namespace fastrnn

@@ -49,12 +49,13 @@ inline __attribute__((always_inline)) void prefetch_weights(const Real* w) {
   for (int i = 0; i < Width * Vec<Real>::lanes; i += line) __builtin_prefetch(w + ahead + i, 0, 2);
 }
 
-// Four steps of k in a row: a processor whose core serves two threads at once has half the slots for
-// the counting and branching between the products.
+// Several steps of k in a row: a processor whose core serves two threads at once has half the slots for
+// the counting and branching between the products. (By the compiler: where the steps are written out,
+// GCC loads each weight once for every row.)
 #ifdef __clang__
-#define FASTRNN_UNROLL_4 _Pragma("clang loop unroll_count(4)")
+#define FASTRNN_UNROLL_STEPS _Pragma("clang loop unroll_count(unrolled_steps)")
 #else
-#define FASTRNN_UNROLL_4 _Pragma("GCC unroll 4")
+#define FASTRNN_UNROLL_STEPS _Pragma("GCC unroll unrolled_steps")
 #endif
 
 // acc[r][j] += a[r][k] * w[k][j] for k in [0, depth). The shorter side of the tile waits in
@@ -64,7 +65,7 @@ inline __attribute__((always_inline)) void accumulate(Vec<Real> (&acc)[Rows][Col
                                                       const Real* const (&a)[Rows], const Real* w,
                                                       Index panel_size, Index depth) {
   using V = Vec<Real>;
-  FASTRNN_UNROLL_4
+  FASTRNN_UNROLL_STEPS
   for (Index k = 0; k < depth; ++k, w += Width * V::lanes) {
     const auto weights = [=](int j) {
       return load(w + (j / Width) * panel_size + (j % Width) * V::lanes);
@@ -89,12 +90,12 @@ inline __attribute__((always_inline)) void accumulate(Vec<Real> (&acc)[Rows][Col
 }
 
 // The tile of panels [panel, panel + Columns / Width) and rows from `row` on.
-template <class Real, int Rows, int Columns, int Width, bool whole>
+template <class Real, int Rows, int Columns, int Width>
 inline void tile(const Product<Real>& p, Index panel, Index row, Index k_begin, Index k_end) {
   using V = Vec<Real>;
   constexpr int lanes = V::lanes;
   const Index panel_values = Width * lanes, panel_size = p.depth * panel_values;
-  const Index first = panel * panel_values, left = p.columns - first;
+  const Index first = panel * panel_values;
   const Index c_first = p.c_offset + panel * p.c_stride, c_stride = p.c_stride;
   const Index k_offset = p.a_offset + k_begin;
   const Real* const w = p.weights + panel * panel_size;
@@ -115,39 +116,56 @@ inline void tile(const Product<Real>& p, Index panel, Index row, Index k_begin, 
       unroll<Rows>([&](auto r) { acc[r][j] = start; });
     });
   } else {
-    unroll<Rows>([&](auto r) {
-      unroll<Columns>([&](auto j) {
-        acc[r][j] = whole ? load(place(r, j)) : load_some(place(r, j), left - j * lanes);
-      });
-    });
+    unroll<Rows>([&](auto r) { unroll<Columns>([&](auto j) { acc[r][j] = load(place(r, j)); }); });
   }
   accumulate<Real, Rows, Columns, Width>(acc, a, w + k_begin * panel_values, panel_size,
                                          k_end - k_begin);
-  unroll<Rows>([&](auto r) {
-    unroll<Columns>([&](auto j) {
-      if (whole)
-        store(place(r, j), acc[r][j]);
-      else
-        store_some(place(r, j), acc[r][j], left - j * lanes);
-    });
-  });
+  unroll<Rows>([&](auto r) { unroll<Columns>([&](auto j) { store(place(r, j), acc[r][j]); }); });
 }
 
 // `count` tiles of that height, one below the other.
 template <class Real, int Rows, int Columns, int Width>
 void tiles(const Product<Real>& p, Index panel, Index row, Index count, Index k_begin,
            Index k_end) {
-  const bool whole = (panel * Width + Columns) * Vec<Real>::lanes <= p.columns;
   for (; count > 0; --count, row += Rows)
-    if (whole)
-      tile<Real, Rows, Columns, Width, true>(p, panel, row, k_begin, k_end);
-    else
-      tile<Real, Rows, Columns, Width, false>(p, panel, row, k_begin, k_end);
+    tile<Real, Rows, Columns, Width>(p, panel, row, k_begin, k_end);
 }
 
 template <class Real>
 using Tile = void (*)(const Product<Real>&, Index panel, Index row, Index count, Index k_begin,
                       Index k_end);
+
+// The same where columns of the tile do not exist: each works on a copy, as a tile of its own for
+// such an end would be as much code again.
+template <class Real>
+__attribute__((noinline)) void partial_tiles(Tile<Real> tile, int height, Index tile_columns,
+                                             const Product<Real>& p, Index panel, Index row,
+                                             Index count, Index k_begin, Index k_end) {
+  constexpr Index lanes = Vec<Real>::lanes, panel_values = plain_width * lanes;
+  const Index first = panel * panel_values, left = p.columns - first;
+  const Index columns = left < tile_columns ? left : tile_columns;
+  alignas(64) Real copy[accumulators * lanes] = {};
+  Real* rows[accumulators];
+  for (int r = 0; r < height; ++r) rows[r] = copy + r * tile_columns;
+  const auto each_vector = [&](auto body) {
+    for (int r = 0; r < height; ++r) {
+      Real* const c = p.c[row + r] + p.c_offset + panel * p.c_stride;
+      for (Index at = 0; at < columns; at += lanes)
+        body(c + at / panel_values * p.c_stride + at % panel_values, rows[r] + at, columns - at);
+    }
+  };
+  Product<Real> part = p;
+  part.c = rows;
+  part.c_offset = -first;
+  part.c_stride = panel_values;
+  for (; count > 0; --count, row += height) {
+    part.a = p.a + row;
+    if (k_begin > 0 || p.start == nullptr)
+      each_vector([](const Real* c, Real* own, Index n) { store(own, load_some(c, n)); });
+    tile(part, panel, 0, 1, k_begin, k_end);
+    each_vector([](Real* c, const Real* own, Index n) { store_some(c, load(own), n); });
+  }
+}
 
 // The tile of that many rows and vectors, or null where its accumulators do not fit.
 template <class Real, int Rows, int Columns, int Width>
@@ -161,8 +179,8 @@ constexpr Tile<Real> tile_or_null() {
 // The tiles of one panel width: of 4, 2 or 1 panels.
 template <class Real, int Width>
 struct Tiles {
-  // Taller tiles would spend the general registers on row pointers.
-  static constexpr int max_rows = accumulators / Width < 12 ? accumulators / Width : 12;
+  // A single column's product is rare: it has as many rows as four panels can have.
+  static constexpr int max_rows = Width == 1 ? accumulators / 4 : accumulators / Width;
   static constexpr int sizes = 3;
   static constexpr int panels[sizes] = {4, 2, 1};
   Tile<Real> at[sizes][max_rows];  // the widest first; 1 .. max_rows rows
@@ -185,6 +203,7 @@ template <class Real, int Width>
 void product(const Product<Real>& p) {
   using T = Tiles<Real, Width>;
   static constexpr T table = T::make(std::make_integer_sequence<int, T::max_rows>());
+  constexpr Index panel_values = Width * Vec<Real>::lanes;
   if (p.rows <= 0) return;
   // Rows in tiles of nearly equal height: 25 = 5 x 5, not 4 x 6 + 1.
   const Index count = (p.rows + T::max_rows - 1) / T::max_rows;
@@ -195,13 +214,20 @@ void product(const Product<Real>& p) {
     const Index panel = last_first ? p.panel_begin + left - T::panels[size] : p.panel_end - left;
     // With many tiles a block of weights stays in the nearest cache while all rows pass over it.
     constexpr Index block_bytes = 16384;
-    const Index k_bytes = T::panels[size] * Width * Vec<Real>::lanes * Index(sizeof(Real));
+    const Index k_bytes = T::panels[size] * panel_values * Index(sizeof(Real));
     const Index step = count > 1 ? block_bytes / k_bytes : p.depth;
     for (Index k = 0; k < p.depth; k += step) {
       const Index k_end = k + step < p.depth ? k + step : p.depth;
       const auto* tile = table.at[size];
-      if (taller > 0) tile[height](p, panel, 0, taller, k, k_end);
-      tile[height - 1](p, panel, taller * (height + 1), count - taller, k, k_end);
+      const auto run = [&](Index rows, Index row, Index tiles) {
+        if (Width == plain_width && (panel + T::panels[size]) * panel_values > p.columns)
+          partial_tiles(tile[rows - 1], static_cast<int>(rows), T::panels[size] * panel_values, p,
+                        panel, row, tiles, k, k_end);
+        else
+          tile[rows - 1](p, panel, row, tiles, k, k_end);
+      };
+      if (taller > 0) run(height + 1, 0, taller);
+      run(height, taller * (height + 1), count - taller);
     }
     left -= T::panels[size];
   }
@@ -273,7 +299,7 @@ inline void outer_tile(const OuterSide<Real>& side, Index depth, const Real* a, 
   V acc[outer_rows][plain_width];
   unroll<outer_rows>(
       [&](auto r) { unroll<plain_width>([&](auto v) { acc[r][v] = set1(Real(0)); }); });
-  FASTRNN_UNROLL_4
+  FASTRNN_UNROLL_STEPS
   for (Index k = 0; k < depth; ++k, a += outer_rows, b += panel_values) {
     V y[plain_width];
     unroll<plain_width>([&](auto v) { y[v] = load(b + v * V::lanes); });

@@ -1,5 +1,6 @@
-// The contract of the kernels: what each takes, and the table through which the rest of the core
-// reaches the ones of the active instruction set. A kernel works on rows given as arrays of pointers
+// The contract of the kernels: what each takes, and the tables through which the rest of the core
+// reaches the ones of the active instruction set: those of inference, of training and of measuring
+// apart, so that a program has only what it links. A kernel works on rows given as arrays of pointers
 // (so a batch may be strided, sorted by length or made of different time steps), has no time loop,
 // allocates nothing and never reads or writes outside of what is stated here.
 //
@@ -189,6 +190,9 @@ template <class Real>
 struct CellKernels {
   void (*forward)(const CellForward<Real>&);
   void (*forward_reset)(const CellForward<Real>&);
+};
+template <class Real>
+struct CellGradientKernels {
   void (*backward)(const CellBackward<Real>&);
   void (*backward_reset)(const CellBackward<Real>&);
 };
@@ -259,28 +263,37 @@ struct Kernels {
   int row_tile;  // rows that make good use of the registers: what the thread rule aims to fill
   void (*product[4])(const Product<Real>&);  // by panel width in vectors, 1 .. 3
   void (*gather[4])(const Gather<Real>&);
+  CellKernels<Real> cells[cell_kinds];    // null where a kind has options only
+  CellKernels<Real> general[cell_kinds];  // with options; null for rnn_tanh and rnn_relu
+  void (*normalize)(const Normalize<Real>&);
+  void (*layer_norm)(const LayerNormForward<Real>&);
+  void (*exp)(const Real* x, Real* y, Index n);
+  void (*tanh)(const Real* x, Real* y, Index n);
+  void (*sigmoid)(const Real* x, Real* y, Index n);
+};
+
+template <class Real>
+struct TrainingKernels {
   void (*pack_rows)(const PackRows<Real>&);  // width 2
   void (*outer_product)(const OuterProduct<Real>&);
   // out[m] += sum over k of a[k * stride + m] for m in [begin, end), from zero, added once
   void (*column_sum)(Index depth, const Real* a, Index stride, Index begin, Index end, Real* out);
-  CellKernels<Real> cells[cell_kinds];    // null where a kind has options only
-  CellKernels<Real> general[cell_kinds];  // with options; null for rnn_tanh and rnn_relu
+  CellGradientKernels<Real> cells[cell_kinds], general[cell_kinds];  // as in Kernels
   void (*sgd)(const SgdStep<Real>&);
   void (*rmsprop)(const RmspropStep<Real>&);
   void (*adam)(const AdamStep<Real>&);
   double (*cross_entropy)(const CrossEntropyRow<Real>&);
-  void (*normalize)(const Normalize<Real>&);
   void (*normalize_back)(const NormalizeBack<Real>&);
-  void (*layer_norm)(const LayerNormForward<Real>&);
   void (*layer_norm_backward)(const LayerNormBackward<Real>&);
   void (*layer_norm_columns)(const LayerNormColumns<Real>&);
-  void (*exp)(const Real* x, Real* y, Index n);
-  void (*tanh)(const Real* x, Real* y, Index n);
-  void (*sigmoid)(const Real* x, Real* y, Index n);
-  // For src/ops/limits.h. Returns how many multiply-adds it did; *sum is in and out.
-  double (*multiply_adds)(Index rounds, Real* sum);
+};
+
+// For src/ops/limits.h.
+struct LimitKernels {
+  // Returns how many multiply-adds it did; *sum is in and out.
+  double (*multiply_adds)(Index rounds, float* sum);
   // Reads x `passes` times over; n is a multiple of read_multiple.
-  void (*read)(const Real* x, Index n, Index passes, Real* sum);
+  void (*read)(const float* x, Index n, Index passes, float* sum);
 };
 
 // Vectors in a panel of the input weights, panels of a group, and its hidden units, given the lanes.
@@ -296,10 +309,13 @@ constexpr int group_values(CellKind kind, int lanes) {
 constexpr int plain_width = 2;        // of panels without gates
 constexpr Index read_multiple = 384;  // 24 vectors of 16, the most accumulators and lanes there are
 
-#define FASTRNN_DECLARE_KERNELS(target)        \
-  namespace target {                           \
-  extern const Kernels<float> kernels_float;   \
-  extern const Kernels<double> kernels_double; \
+#define FASTRNN_DECLARE_KERNELS(target)                 \
+  namespace target {                                    \
+  extern const Kernels<float> kernels_float;            \
+  extern const Kernels<double> kernels_double;          \
+  extern const TrainingKernels<float> training_float;   \
+  extern const TrainingKernels<double> training_double; \
+  extern const LimitKernels limits;                     \
   }
 FASTRNN_DECLARE_KERNELS(generic)
 FASTRNN_DECLARE_KERNELS(avx2)

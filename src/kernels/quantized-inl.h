@@ -13,11 +13,12 @@ namespace fastrnn {
 namespace FASTRNN_TARGET {
 namespace {
 
-// Two words are four or eight steps of k.
+// A word is two or four steps of k.
+constexpr int unrolled_words = (unrolled_steps + 1) / 2;
 #ifdef __clang__
-#define FASTRNN_UNROLL_2 _Pragma("clang loop unroll_count(2)")
+#define FASTRNN_UNROLL_WORDS _Pragma("clang loop unroll_count(unrolled_words)")
 #else
-#define FASTRNN_UNROLL_2 _Pragma("GCC unroll 2")
+#define FASTRNN_UNROLL_WORDS _Pragma("GCC unroll unrolled_words")
 #endif
 
 // Where a tile of rows x columns begins and ends.
@@ -101,7 +102,7 @@ struct Bf16 {
     const TilePlace<Rows, Columns, Width> place(p, panel, row);
     Vec<float> acc[Rows][Columns];
     unroll<Rows>([&](auto r) { unroll<Columns>([&](auto j) { acc[r][j] = place.begin(r, j); }); });
-    FASTRNN_UNROLL_2
+    FASTRNN_UNROLL_WORDS
     for (Index i = 0; i < pairs; ++i, w += step) {
       if (Rows > Columns) prefetch_words<Width>(w);
       bf16_step<Width, false>(acc, a, 2 * i, w, panel_size);
@@ -164,16 +165,16 @@ struct Int8 {
       store_quads(row + row_header, k,
                   usable ? round_to_int(load_some(a + k, depth - k) * by) : ints(0));
   }
-  static void prepare(Index rows, Index depth, const float* const* a, unsigned char* prepared) {
-    const Index bytes = row_bytes(depth);
-    for (Index row = 0; row < rows; ++row) prepare_row(depth, a[row], prepared + row * bytes);
+  static void prepare(Index rows, Index depth, const float* const* a,
+                      unsigned char* const* prepared, Index offset) {
+    for (Index row = 0; row < rows; ++row) prepare_row(depth, a[row], prepared[row] + offset);
   }
 
   template <int Rows, int Columns, int Width>
   static inline __attribute__((always_inline)) void accumulate(
       Ints (&acc)[Rows][Columns], const unsigned char* const (&a)[Rows], const std::uint32_t* w,
       Index panel_size, Index words) {
-    FASTRNN_UNROLL_2
+    FASTRNN_UNROLL_WORDS
     for (Index i = 0; i < words; ++i, w += Width * Vec<float>::lanes) {
       if constexpr (Rows < Columns) {
         Quad x[Rows];
@@ -200,7 +201,7 @@ struct Int8 {
     const Index words = (p.depth + 3) / 4, panel_size = words * Width * lanes;
     const Index first = panel * Width * lanes;
     const unsigned char* a[Rows];
-    unroll<Rows>([&](auto r) { a[r] = p.a.prepared + (row + r) * p.a.row_bytes + row_header; });
+    unroll<Rows>([&](auto r) { a[r] = p.a.prepared[row + r] + p.a.offset + row_header; });
     Ints acc[Rows][Columns];
     unroll<Rows>([&](auto r) { unroll<Columns>([&](auto j) { acc[r][j] = ints(0); }); });
     accumulate<Rows, Columns, Width>(acc, a, p.weights + panel * panel_size, panel_size, words);
@@ -242,11 +243,12 @@ struct Bf16Dot {
 
   static Index row_bytes(Index depth) { return (2 * depth + 127) / 64 * 64; }
 
-  static void prepare(Index rows, Index depth, const float* const* a, unsigned char* prepared) {
+  static void prepare(Index rows, Index depth, const float* const* a,
+                      unsigned char* const* prepared, Index offset) {
     constexpr Index lanes = Vec<float>::lanes;
     for (Index row = 0; row < rows; ++row)
       for (Index k = 0; k < depth; k += lanes)
-        store_bf16(prepared + row * row_bytes(depth) + 2 * k, load_some(a[row] + k, depth - k));
+        store_bf16(prepared[row] + offset + 2 * k, load_some(a[row] + k, depth - k));
   }
 
   template <int Rows, int Columns, int Width>
@@ -255,11 +257,11 @@ struct Bf16Dot {
     const Index words = (p.depth + 1) / 2, panel_size = words * step;
     const std::uint32_t* w = p.weights + panel * panel_size;
     const unsigned char* a[Rows];
-    unroll<Rows>([&](auto r) { a[r] = p.a.prepared + (row + r) * p.a.row_bytes; });
+    unroll<Rows>([&](auto r) { a[r] = p.a.prepared[row + r] + p.a.offset; });
     const TilePlace<Rows, Columns, Width> place(p, panel, row);
     Vec<float> acc[Rows][Columns];
     unroll<Rows>([&](auto r) { unroll<Columns>([&](auto j) { acc[r][j] = place.begin(r, j); }); });
-    FASTRNN_UNROLL_2
+    FASTRNN_UNROLL_WORDS
     for (Index i = 0; i < words; ++i, w += step) {
       if (Rows > Columns) prefetch_words<Width>(w);
       Words b[Columns];

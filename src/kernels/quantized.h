@@ -26,11 +26,11 @@ enum class Precision { float32, bf16, bf16_dot, int8 };
 constexpr Index word_values(Precision precision) { return precision == Precision::int8 ? 4 : 2; }
 constexpr Index max_int8_depth = 133144;  // 2^31 / 127^2
 
-// Rows of a as products take them: as they are, or prepared, from `prepared` on, each `row_bytes`.
+// Rows of a as products take them: as they are, or prepared, from `offset` bytes on.
 struct SmallRows {
   const float* const* a;
-  const unsigned char* prepared;
-  Index row_bytes;
+  const unsigned char* const* prepared;
+  Index offset;
 };
 
 // Of int8, for each column in the order of the panels: scales, and sums of the weights.
@@ -62,10 +62,11 @@ struct SmallGather {
 };
 
 // Of one precision. prepare: null where rows are taken as they are; else writes rows of `depth` values
-// as the products of this table want them, each row_bytes(depth) after the one before.
+// as the products of this table want them, row_bytes(depth) from prepared[row] + offset on.
 struct SmallFormat {
   Index (*row_bytes)(Index depth);
-  void (*prepare)(Index rows, Index depth, const float* const* a, unsigned char* prepared);
+  void (*prepare)(Index rows, Index depth, const float* const* a, unsigned char* const* prepared,
+                  Index offset);
   void (*product[4])(const SmallProduct&);  // by panel width in vectors, 1 .. 3
   void (*gather[4])(const SmallGather&);
 };

@@ -19,21 +19,6 @@ Value* offset(Value* p, Index by) {
   return p ? p + by : nullptr;
 }
 
-template <class Real>
-void softmax_row(const Real* x, Index n, Real* y) {
-  constexpr int parts = 16;
-  Real largest = x[0], sums[parts] = {}, sum = 0;
-  for (Index i = 1; i < n; ++i) largest = x[i] > largest ? x[i] : largest;
-  for (Index i = 0; i < n; ++i) y[i] = x[i] - largest;
-  kernels<Real>().exp(y, y, n);
-  Index i = 0;
-  for (; i + parts <= n; i += parts)
-    for (int j = 0; j < parts; ++j) sums[j] += y[i + j];
-  for (int j = 0; i + j < n; ++j) sums[j] += y[i + j];
-  for (Real part : sums) sum += part;
-  for (Index k = 0; k < n; ++k) y[k] /= sum;
-}
-
 }  // namespace
 
 template <class Real>
@@ -44,7 +29,7 @@ void sgd_step(const SgdStep<Real>& step) {
     part.param += begin;
     part.grad += begin;
     part.momentum_buffer = offset(part.momentum_buffer, begin);
-    kernels<Real>().sgd(part);
+    training_kernels<Real>().sgd(part);
   });
 }
 
@@ -58,7 +43,7 @@ void rmsprop_step(const RmspropStep<Real>& step) {
     part.square_avg += begin;
     part.momentum_buffer = offset(part.momentum_buffer, begin);
     part.grad_avg = offset(part.grad_avg, begin);
-    kernels<Real>().rmsprop(part);
+    training_kernels<Real>().rmsprop(part);
   });
 }
 
@@ -71,7 +56,7 @@ void adam_step(const AdamStep<Real>& step) {
     part.grad += begin;
     part.exp_avg += begin;
     part.exp_avg_sq += begin;
-    kernels<Real>().adam(part);
+    training_kernels<Real>().adam(part);
   });
 }
 
@@ -116,7 +101,7 @@ void cross_entropy(const CrossEntropy<Real>& p) {
         if (d_logits) std::fill_n(d_logits, p.classes, Real(0));
         continue;
       }
-      p.losses[row] = static_cast<Real>(kernels<Real>().cross_entropy(
+      p.losses[row] = static_cast<Real>(training_kernels<Real>().cross_entropy(
           {p.classes, p.targets[row], p.logits + row * p.classes, weight, d_logits}));
     }
   });
@@ -142,6 +127,21 @@ void apply(Nonlinearity function, const Real* x, Real* y, Index n) {
 }
 
 template <class Real>
+void softmax_row(const Real* x, Index n, Real* y) {
+  constexpr int parts = 16;
+  Real largest = x[0], sums[parts] = {}, sum = 0;
+  for (Index i = 1; i < n; ++i) largest = x[i] > largest ? x[i] : largest;
+  for (Index i = 0; i < n; ++i) y[i] = x[i] - largest;
+  kernels<Real>().exp(y, y, n);
+  Index i = 0;
+  for (; i + parts <= n; i += parts)
+    for (int j = 0; j < parts; ++j) sums[j] += y[i + j];
+  for (int j = 0; i + j < n; ++j) sums[j] += y[i + j];
+  for (Real part : sums) sum += part;
+  for (Index k = 0; k < n; ++k) y[k] /= sum;
+}
+
+template <class Real>
 void softmax(const Real* x, Index rows, Index n, Real* y) {
   if (n == 0) return;
   parallel_ranges(rows, streaming_threads(rows * n * 4), [&](Index begin, Index end) {
@@ -159,6 +159,7 @@ void softmax(const Real* x, Index rows, Index n, Real* y) {
   template void cross_entropy(const CrossEntropy<Real>&);                           \
   template void embedding_backward(const Index*, Index, Index, const Real*, Real*); \
   template void apply(Nonlinearity, const Real*, Real*, Index);                     \
+  template void softmax_row(const Real*, Index, Real*);                             \
   template void softmax(const Real*, Index, Index, Real*);
 FASTRNN_INSTANTIATE(float)
 FASTRNN_INSTANTIATE(double)

@@ -48,5 +48,8 @@ void apply(Nonlinearity function, const Real* x, Real* y, Index n);
 // the same. The sum is of 16 partial ones, by column, added up in their order.
 template <class Real>
 void softmax(const Real* x, Index rows, Index n, Real* y);
+// One row, n > 0, on the calling thread: no clock or other threads are asked.
+template <class Real>
+void softmax_row(const Real* x, Index n, Real* y);
 
 }  // namespace fastrnn

@@ -59,7 +59,7 @@ double best_seconds(int threads, Make make) {
 }  // namespace
 
 double peak_flops(const std::string& isa, int threads) {
-  const Kernels<float>& k = kernels_of(isa);
+  const LimitKernels& k = limit_kernels(isa);
   const Index rounds = 100000;  // 0.15 to 1 ms, short enough to be left alone in some trial
   double count = 0;
   const double seconds = best_seconds(threads, [&](int member) {
@@ -73,7 +73,7 @@ double peak_flops(const std::string& isa, int threads) {
 }
 
 double read_bandwidth(Index thread_bytes, int threads) {
-  const Kernels<float>& k = kernels<float>();
+  const LimitKernels& k = limit_kernels(active_isa());
   const Index rounds = thread_bytes / static_cast<Index>(sizeof(float) * read_multiple);
   const Index n = std::max<Index>(rounds, 1) * read_multiple;
   const Index passes = std::max<Index>(1, (Index(16) << 20) / (n * sizeof(float)));

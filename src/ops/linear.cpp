@@ -52,12 +52,13 @@ void linear_forward(const LinearForward<Real>& p, Workspace& workspace) {
 
 template <class Real>
 void linear_backward(const LinearBackward<Real>& p, Workspace& workspace) {
-  const Kernels<Real>& k = kernels<Real>();
-  const Index I = p.in_features, O = p.out_features, panels = plain_panels(I, k.lanes);
-  const Index width = plain_width * k.lanes;
+  const TrainingKernels<Real>& k = training_kernels<Real>();
+  const int lanes = kernels<Real>().lanes;
+  const Index I = p.in_features, O = p.out_features, panels = plain_panels(I, lanes);
+  const Index width = plain_width * lanes;
   if (p.d_x) {
     Real* packed = workspace.take<Real>(panels * width * O);
-    pack_plain(p.weight, I, 0, O, 0, O, k.lanes, packed);
+    pack_plain(p.weight, I, 0, O, 0, O, lanes, packed);
     const Real* start = workspace.take_zeroed<Real>(panels * width);
     plain_product(p.rows, O, I, p.d_y, packed, start, p.d_x, workspace);
   }

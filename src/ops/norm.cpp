@@ -17,7 +17,7 @@ int useful_threads(Index rows, Index features) {
 // In blocks of block_rows rows, as every weight gradient; columns are shared out among threads.
 template <class Real>
 void weight_gradients(const LayerNormBackward<Real>& p, int threads, Real* d_weight, Real* d_bias) {
-  const Kernels<Real>& k = kernels<Real>();
+  const TrainingKernels<Real>& k = training_kernels<Real>();
   parallel_ranges(p.features, threads, [&](Index begin, Index end) {
     for (Index row = 0; row < p.rows; row += block_rows) {
       const Index depth = std::min(block_rows, p.rows - row), from = row * p.features;
@@ -54,7 +54,7 @@ void layer_norm_backward(const LayerNormBackward<Real>& p, Real* d_weight, Real*
       part.d_x += begin * p.features;
       part.mean += begin;
       part.rstd += begin;
-      kernels<Real>().layer_norm_backward(part);
+      training_kernels<Real>().layer_norm_backward(part);
     });
   if (d_weight || d_bias) weight_gradients(p, threads, d_weight, d_bias);
 }

@@ -12,6 +12,12 @@ namespace {
 
 constexpr Index chunk_entries = 2 * block_rows;
 
+template <class Real>
+const CellGradientKernels<Real>& gradient_steps(const Cell<Real>& cell) {
+  const TrainingKernels<Real>& k = training_kernels<Real>();
+  return (cell.general ? k.general : k.cells)[static_cast<int>(cell.kind)];
+}
+
 // The right side of a weight gradient: rows whose outer product with d_z it is.
 enum Source { input, state, reset_state, units, sources };  // x, h_{t-1}, r h_{t-1}, projected h_t
 
@@ -259,7 +265,7 @@ class Backward : Recompute<Real> {
                                     m.options.keep_h,
                                     m.options.keep_c,
                                     cell.d_gain_at + 2 * gate_count(cell.kind) * hidden_};
-    cell.steps.backward(cell_step);
+    gradient_steps(cell).backward(cell_step);
     m.group->barrier.wait();
     if (cell.kind != CellKind::indrnn) recurrent_back(m, d, cell, s, cell_step);
   }
@@ -284,7 +290,7 @@ class Backward : Recompute<Real> {
               m.d_reset_h);
       cell_step.h_prev = m.product_h;
       cell_step.d_h = out;
-      cell.steps.backward_reset(cell_step);
+      gradient_steps(cell).backward_reset(cell_step);
       m.group->barrier.wait();
     }
     if (normal) normalized_product_back(cell, n, cell_step.d_z, m.cache, false);
@@ -410,9 +416,9 @@ class Backward : Recompute<Real> {
                                   ? Base::masked(d, b, Base::h_at(d, s - 1, j), m.masked_block[i])
                                   : Base::h_at(d, s - 1, j);
                 });
-    cells_[d]->kernels.pack_rows({block.depth, columns(*cells_[d], source),
-                                  share.panel_begin[source], share.panel_end[source], m.rows,
-                                  m.packed[source]});
+    training_kernels<Real>().pack_rows({block.depth, columns(*cells_[d], source),
+                                        share.panel_begin[source], share.panel_end[source], m.rows,
+                                        m.packed[source]});
   }
 
   void block_weights(Member& m, int d, Block block, const Share& share) {
@@ -438,7 +444,7 @@ class Backward : Recompute<Real> {
                                                width};
       }
       if (product.side_count > 0 && product.m_begin < product.m_end)
-        cell.kernels.outer_product(product);
+        training_kernels<Real>().outer_product(product);
     }
   }
 
@@ -496,7 +502,7 @@ class Backward : Recompute<Real> {
       for (int i = 0; i < blocks.size; ++i) {
         const GateBlock& b = blocks.block[i];
         const Index count = b.count * hidden_;
-        cells_[d]->kernels.column_sum(
+        training_kernels<Real>().column_sum(
             std::min(block_rows, last - block), d_z_row(d, block, first) + b.d_z * hidden_,
             d_z_stride_, count * m.team_member / m.team_size,
             count * (m.team_member + 1) / m.team_size, gradient + b.weight * hidden_);

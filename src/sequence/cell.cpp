@@ -298,6 +298,20 @@ void Cell<Real>::pack_forward(const CellWeights<Real>& w) {
 }
 
 template <class Real>
+std::size_t Cell<Real>::bytes() const {
+  std::size_t values = 0, words = 0;
+  for (const Buffer<Real>* buffer :
+       {&start, &candidate_start, &input_transposed, &recurrent_transposed, &candidate_transposed,
+        &projection_transposed, &vectors_})
+    values += buffer->size();
+  for (const Panels<Real>* matrix : {&input, &recurrent, &candidate, &projection}) {
+    values += matrix->values.size();
+    words += matrix->words.size() + matrix->scales.size() + matrix->sums.size();
+  }
+  return sizeof(*this) + values * sizeof(Real) + words * sizeof(std::uint32_t);
+}
+
+template <class Real>
 void Cell<Real>::pack_backward(const CellWeights<Real>& w) {
   const Index I = input_size, H = hidden_size, P = output_size;
   const Real *weight_hh = w.weights[Weight::weight_hh], *weight_hr = w.weights[Weight::weight_hr];

@@ -23,7 +23,7 @@ struct CellWeights {
   WeightPointers<const Real*> weights;
   const CellOptions<Real>* options;
   Precision precision = Precision::float32;
-  SmallMatrix small_ih, small_hh, small_hr;
+  SmallMatrix small_ih = {}, small_hh = {}, small_hr = {};
 };
 
 // A matrix packed for products: `values`, or with a small precision words, and for int8 the others.
@@ -103,6 +103,7 @@ class Cell {
   Buffer<Real> projection_transposed;
 
   const CellOptions<Real>* options() const { return general ? &options_ : nullptr; }
+  std::size_t bytes() const;  // of all that is packed
   // Whether d_h holds, before the recurrent product, a part that is not to be overwritten.
   bool has_direct_gradient() const {
     return is_gru(kind) || kind == CellKind::indrnn || (options_.zoneout && !projects);

@@ -1,8 +1,8 @@
 // The forward time loop. Per chunk of steps: the input's part of z for all rows of the chunk at once
 // (as many rows as steps x batch), then step by step the recurrent part and the gates. Both products
 // continue the same accumulators, so the chunk's size does not change the bits.
+#include "sequence/cell_step.h"
 #include "sequence/pass.h"
-#include "sequence/products.h"
 
 namespace fastrnn {
 namespace {
@@ -36,8 +36,8 @@ class Forward : Pass<Real> {
     Index group_begin, group_end;
     Real* z;
     Real** z_rows;
-    Real** z_state;          // of a normalised recurrent product
-    unsigned char* scratch;  // of products
+    Real** z_state;           // of a normalised recurrent product
+    unsigned char** scratch;  // of products
     const Real** x;
     Index* tokens;
     const Real** h_prev;
@@ -71,8 +71,7 @@ class Forward : Pass<Real> {
       m.z_rows = workspace_.template take<Real*>(m.chunk_rows);
       for (Index row = 0; row < m.chunk_rows; ++row) m.z_rows[row] = m.z + row * cell.z_values;
       if (cell.normalizes) m.z_state = Base::scratch_rows(n, cell.z_values);
-      const Index scratch = scratch_bytes(cell, m.chunk_rows);
-      m.scratch = scratch > 0 ? workspace_.template take<unsigned char>(scratch) : nullptr;
+      m.scratch = product_scratch(cell, m.chunk_rows);
       m.x = workspace_.template take<const Real*>(m.chunk_rows);
       m.tokens = workspace_.template take<Index>(m.chunk_rows);
       m.h_prev = workspace_.template take<const Real*>(n);
@@ -90,6 +89,15 @@ class Forward : Pass<Real> {
       if (cell.projects && !keeps())
         m.units = first ? Base::scratch_rows(n, hidden_) : sharing.units;
     }
+  }
+
+  unsigned char** product_scratch(const Cell<Real>& cell, Index rows) const {
+    const Index bytes = scratch_bytes(cell);
+    if (bytes == 0) return nullptr;
+    unsigned char** const out = workspace_.template take<unsigned char*>(rows);
+    unsigned char* const from = workspace_.template take<unsigned char>(rows * bytes);
+    for (Index row = 0; row < rows; ++row) out[row] = from + row * bytes;
+    return out;
   }
 
   bool keeps() const { return out_.cache && out_.checkpoint_every == 0; }
@@ -154,49 +162,36 @@ class Forward : Pass<Real> {
       if (m.masked) m.product_h[i] = Base::masked(d, b, m.h_prev[i], m.masked[i]);
       m.options.set(i, in_.options, t, b, d * hidden_);
     }
-    if (out_.cache && every > 0 && s % every == 0) keep_c(m, d, s, n);
-    const bool last_first = (s + workspace_.turn()) % 2 == 1;
-    const ZRows<Real> z = {n, m.group_begin, m.group_end, z_rows, last_first, m.scratch};
-    CellForward<Real> cell_step = {n,
-                                   m.group_begin,
-                                   m.group_end,
-                                   hidden_,
-                                   z_rows,
-                                   m.product_h,
-                                   m.h,
-                                   m.c,
-                                   keep ? m.cache : nullptr,
-                                   m.reset_h,
-                                   cell.options(),
-                                   m.options.attention,
-                                   m.options.keep_h,
-                                   m.options.keep_c};
-    if (cell.normalizes)
-      normalized_product(cell, z, m.z_state, m.product_h, cell_step.cache);
-    else if (rows_.steps > 1)
-      recurrent_product(cell, z, m.product_h);
-    else
-      step_product(cell, z, m.x, tokens(m), m.product_h);
-    if (cell.kind == CellKind::gru_reset_before) {
-      cell.steps.forward_reset(cell_step);
-      m.group->barrier.wait();
-      if (cell.normalizes)
-        normalized_candidate(cell, z, m.z_state, m.reset_h, cell_step.cache);
-      else
-        candidate_product(cell, z, m.reset_h);
+    if (every > 0 && out_.cache && has_cell_state(cell.kind) && s % every == 0) keep_c(m, d, s, n);
+    const bool hoisted = rows_.steps > 1 || cell.normalizes;
+    const StepRows<Real> rows = {
+        {n, m.group_begin, m.group_end, z_rows, (s + workspace_.turn()) % 2 == 1, m.scratch},
+        m.z_state,
+        hoisted ? nullptr : m.x,
+        hoisted ? nullptr : tokens(m),
+        m.product_h};
+    const CellForward<Real> gates = {n,
+                                     m.group_begin,
+                                     m.group_end,
+                                     hidden_,
+                                     z_rows,
+                                     m.h_prev,
+                                     m.h,
+                                     m.c,
+                                     keep ? m.cache : nullptr,
+                                     m.reset_h,
+                                     cell.options(),
+                                     m.options.attention,
+                                     m.options.keep_h,
+                                     m.options.keep_c};
+    const auto meet = [&] { m.group->barrier.wait(); };
+    cell_step(cell, rows, gates, meet);
+    if (cell.projects) {
+      project_step(cell, n, m.part.output_begin, m.part.output_end, this->zeros_, m.h, m.y,
+                   m.scratch);
+      meet();
     }
-    cell_step.h_prev = cell.projects ? nullptr : m.h_prev;  // the output, not the units
-    cell.steps.forward(cell_step);
-    m.group->barrier.wait();
-    if (cell.projects) project(m, cell, n);
     std::copy_n(m.y, n, m.h_prev);
-  }
-
-  void project(Member& m, const Cell<Real>& cell, Index n) {
-    const Index width = plain_width * cell.kernels.lanes;
-    projection_product(cell, n, m.part.output_begin / width,
-                       (m.part.output_end + width - 1) / width, m.h, this->zeros_, m.y, m.scratch);
-    m.group->barrier.wait();
   }
 
   void keep_c(Member& m, int d, Index s, Index n) {

@@ -20,14 +20,15 @@ struct Operand {
   const Real* const* rows;
   SmallRows small;
 };
+// scratch: of each row, where `offset` bytes are in use.
 template <class Real>
 Operand<Real> operand(const Cell<Real>& cell, Index count, Index depth, const Real* const* rows,
-                      unsigned char* scratch) {
+                      unsigned char* const* scratch, Index offset = 0) {
   Operand<Real> out = {rows, {}};
   if constexpr (sizeof(Real) == sizeof(float)) {
-    out.small = {rows, scratch, row_bytes(cell, depth)};
-    if (out.small.row_bytes > 0)
-      small_kernels()[cell.precision].prepare(count, depth, rows, scratch);
+    out.small = {rows, scratch, offset};
+    if (row_bytes(cell, depth) > 0)
+      small_kernels()[cell.precision].prepare(count, depth, rows, scratch, offset);
   }
   return out;
 }
@@ -153,10 +154,10 @@ void normalize_back(const Cell<Real>& cell, Index rows, Real* const* d_z, const 
   const Index H = cell.hidden_size, at = span.weight * H;
   const Index side = of_state ? gate_count(cell.kind) * H : 0;
   const Index raw_at = of_state ? cell.state_d_at + at : cell.input_d_at + span.z * H;
-  cell.kernels.normalize_back({rows, H, span.gates, d_z, span.z * H, raw_at,
-                               cell.d_gain_at + side + at,
-                               (of_state ? norm.gain_hh : norm.gain_ih) + at, cache,
-                               norm.values_at + side + at, norm.scales_at + span.scale});
+  training_kernels<Real>().normalize_back(
+      {rows, H, span.gates, d_z, span.z * H, raw_at, cell.d_gain_at + side + at,
+       (of_state ? norm.gain_hh : norm.gain_ih) + at, cache, norm.values_at + side + at,
+       norm.scales_at + span.scale});
 }
 
 }  // namespace
@@ -205,9 +206,9 @@ Index z_chunk_rows(const Cell<Real>& cell, Index rows, Index steps) {
 }
 
 template <class Real>
-Index scratch_bytes(const Cell<Real>& cell, Index rows) {
+Index scratch_bytes(const Cell<Real>& cell) {
   const Index both = row_bytes(cell, cell.input_size) + row_bytes(cell, cell.output_size);
-  return rows * std::max(both, row_bytes(cell, cell.hidden_size));
+  return std::max(both, row_bytes(cell, cell.hidden_size));
 }
 
 template <class Real>
@@ -235,8 +236,8 @@ void step_product(const Cell<Real>& cell, const ZRows<Real>& rows, const Real* c
   const Operand<Real> input = input_operand(cell, rows, x, tokens);
   Operand<Real> state = {};
   if (cell.kind != CellKind::indrnn)
-    state = operand(cell, rows.count, cell.output_size, h_prev,
-                    rows.scratch + rows.count * row_bytes(cell, cell.input_size));
+    state = operand(cell, rows.count, cell.output_size, h_prev, rows.scratch,
+                    row_bytes(cell, cell.input_size));
   // Blocks of both weights: the next step, which goes the other way, finds the last ones of both in
   // the cache. Groups enough for a tile of four panels, and calls few enough not to count.
   constexpr Index block = 8;
@@ -253,7 +254,7 @@ void step_product(const Cell<Real>& cell, const ZRows<Real>& rows, const Real* c
 template <class Real>
 void projection_product(const Cell<Real>& cell, Index rows, Index panel_begin, Index panel_end,
                         const Real* const* h, const Real* zeros, Real* const* y,
-                        unsigned char* scratch) {
+                        unsigned char* const* scratch) {
   multiply(cell, plain_width, operand(cell, rows, cell.hidden_size, h, scratch), cell.projection,
            {rows, cell.hidden_size, panel_begin, panel_end, cell.output_size, nullptr, 0, nullptr,
             zeros, y, 0, plain_width * cell.kernels.lanes});
@@ -261,9 +262,9 @@ void projection_product(const Cell<Real>& cell, Index rows, Index panel_begin, I
 
 #define FASTRNN_PRODUCTS(Real)                                                                 \
   template Index z_chunk_rows(const Cell<Real>&, Index, Index);                                \
-  template Index scratch_bytes(const Cell<Real>&, Index);                                      \
+  template Index scratch_bytes(const Cell<Real>&);                                             \
   template void projection_product(const Cell<Real>&, Index, Index, Index, const Real* const*, \
-                                   const Real*, Real* const*, unsigned char*);                 \
+                                   const Real*, Real* const*, unsigned char* const*);          \
   template void input_product(const Cell<Real>&, const ZRows<Real>&, const Real* const*,       \
                               const Index*);                                                   \
   template void recurrent_product(const Cell<Real>&, const ZRows<Real>&, const Real* const*);  \

@@ -7,18 +7,18 @@
 namespace fastrnn {
 
 // Rows of z, and the groups of hidden units to be computed of them; last_first as in Product. scratch:
-// scratch_bytes(cell, count) bytes of the caller's own, null where that is 0.
+// for each row scratch_bytes(cell) of the caller's own, null where that is 0.
 template <class Real>
 struct ZRows {
   Index count, group_begin, group_end;
   Real* const* z;
   bool last_first = false;
-  unsigned char* scratch = nullptr;
+  unsigned char* const* scratch = nullptr;
 };
 
-// What products of at most that many rows need for rows prepared for small weights (quantized.h).
+// What products need of scratch for a row: to prepare it for small weights (kernels/quantized.h).
 template <class Real>
-Index scratch_bytes(const Cell<Real>& cell, Index rows);
+Index scratch_bytes(const Cell<Real>& cell);
 
 // Rows of z to have at once, for `rows` rows a step and that many steps: whole steps, at least one.
 template <class Real>
@@ -61,6 +61,6 @@ void step_product(const Cell<Real>& cell, const ZRows<Real>& rows, const Real* c
 template <class Real>
 void projection_product(const Cell<Real>& cell, Index rows, Index panel_begin, Index panel_end,
                         const Real* const* h, const Real* zeros, Real* const* y,
-                        unsigned char* scratch);
+                        unsigned char* const* scratch);
 
 }  // namespace fastrnn

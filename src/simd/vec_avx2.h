@@ -11,6 +11,7 @@ namespace FASTRNN_TARGET {
 namespace {
 
 constexpr int accumulators = 12;  // of 16 registers; a 3 x 4 tile needs 3 + 1 more
+constexpr int unrolled_steps = 4;
 
 template <class Real>
 struct Vec;

@@ -11,6 +11,7 @@ namespace FASTRNN_TARGET {
 namespace {
 
 constexpr int accumulators = 24;  // of 32 registers; a 6 x 4 tile needs 6 + 1 more
+constexpr int unrolled_steps = 4;
 
 template <class Real>
 struct Vec;

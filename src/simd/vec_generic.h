@@ -3,6 +3,7 @@
 //
 //   Vec<Real>, lanes            a register of Real (float or double) and how many it holds
 //   accumulators                how many Vecs a matrix tile may keep: registers minus its operands
+//   unrolled_steps              steps of a product's loop that follow each other without a branch
 //   load(p), load(p, n)         lanes values from unaligned memory; only the first n, the rest zero
 //   store(p, v), store(p, v, n) the other way; only the first n are written
 //   set1(x)                     x in every lane
@@ -25,6 +26,7 @@ namespace FASTRNN_TARGET {
 namespace {
 
 constexpr int accumulators = 8;
+constexpr int unrolled_steps = 1;
 
 template <class Real>
 struct Vec {

@@ -214,10 +214,13 @@ Floats computed(const SmallKernels& table, const Problem& p, bool with_start, bo
     a.push_back(p.a.data() + row * p.depth);
     c_rows.push_back(c.data() + row * p.c_row());
   }
-  SmallRows rows = {a.data(), nullptr, format.row_bytes ? format.row_bytes(p.depth) : 0};
-  std::vector<unsigned char> prepared(p.rows * rows.row_bytes, 0xaa);
-  if (format.prepare) format.prepare(p.rows, p.depth, a.data(), prepared.data());
-  rows.prepared = prepared.data();
+  constexpr Index offset = 64;
+  const Index row_bytes = offset + (format.row_bytes ? format.row_bytes(p.depth) : 0);
+  std::vector<unsigned char> scratch(p.rows * row_bytes, 0xaa);
+  std::vector<unsigned char*> prepared;
+  for (Index row = 0; row < p.rows; ++row) prepared.push_back(scratch.data() + row * row_bytes);
+  if (format.prepare) format.prepare(p.rows, p.depth, a.data(), prepared.data(), offset);
+  const SmallRows rows = {a.data(), prepared.data(), offset};
   format.product[p.width]({p.rows, p.depth, 0, p.panels(), p.columns, rows, packed.words.data(),
                            packed.scales.data(), packed.sums.data(),
                            with_start ? p.start.data() : nullptr, c_rows.data(), 0,

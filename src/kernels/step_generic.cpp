@@ -1,0 +1,4 @@
+#define FASTRNN_TARGET generic
+#include "simd/vec_generic.h"
+//
+#include "kernels/step-inl.h"
