@@ -33,7 +33,8 @@ test: $(VENV)/with-test
 	@$(bin)/cmake -DFASTRNN_BUILD_TESTS=ON $(BUILD) >/dev/null
 	@$(bin)/cmake --build $(BUILD)
 	@$(bin)/ctest --test-dir $(BUILD) --output-on-failure $(CTEST_FLAGS)
-	@$(bin)/python -m pytest -n 2 --dist worksteal $(PYTEST_FLAGS)
+	@FASTRNN_C_LIBRARY=$(abspath $(BUILD))/libfastrnn.so \
+		$(bin)/python -m pytest -n 2 --dist worksteal $(PYTEST_FLAGS)
 
 docs: $(VENV)/with-docs
 	@$(bin)/python -m sphinx --fail-on-warning --keep-going --quiet $(DOCS_FLAGS) docs build/docs

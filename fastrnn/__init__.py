@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .cells import Cell
     from .gradcheck import check_gradients
     from .loop import RecurrentLoop
+    from .quantization import quantize
     from .seq2seq import Bridge, EncoderDecoder, InputFeedingDecoder, LuongDecoder, PlainDecoder
     from .training import Trainer
 
@@ -48,6 +49,7 @@ _LATER = {
     "interop": ["interop"],
     "loop": ["RecurrentLoop"],
     "metrics": ["metrics"],
+    "quantization": ["quantize"],
     "seq2seq": [
         *("Bridge", "EncoderDecoder", "InputFeedingDecoder", "LuongDecoder", "PlainDecoder"),
     ],
@@ -118,6 +120,7 @@ __all__ = [
     "losses",
     "metrics",
     "optim",
+    "quantize",
     "save",
     "set_num_threads",
     "show_config",

@@ -156,6 +156,7 @@ class Parameter:
     """
 
     __slots__ = ("_array", "grad", "requires_grad", "version")
+    fixed: ClassVar[bool] = False  # True where no other weights can be copied in
 
     def __init__(self, data: ArrayLike, requires_grad: bool = True) -> None:
         array: RealArray = np.array(data, order="C")  # the only copy
@@ -363,7 +364,8 @@ class Layer:
         Raises
         ------
         ValueError
-            If names are missing or unexpected, or a shape differs; all are listed.
+            If names are missing or unexpected, a shape differs, or weights are read-only, of a
+            quantised layer; all are listed.
         TypeError
             If an entry is not an array of real numbers.
         """
@@ -387,6 +389,11 @@ class Layer:
             for name, array in arrays.items()
             if array.shape != parameters[name].shape
         ]
+        problems += [
+            f"{name} is of a quantized layer, whose weights are read-only."
+            for name in arrays
+            if parameters[name].fixed
+        ]
         if problems:
             lines = "\n\t".join(problems)
             raise ValueError(
@@ -403,7 +410,7 @@ class Layer:
         return ", ".join(
             str(value) if name in self._plain_arguments else f"{name}={value!r}"
             for name, value in self.config().items()
-            if (tuple(value) if isinstance(value, list) else value) != defaults[name]
+            if (tuple(value) if isinstance(value, list) else value) != defaults.get(name)
         )
 
     def __repr__(self) -> str:

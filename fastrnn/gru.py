@@ -180,7 +180,8 @@ class AUGRU(GRU):
     def config(self) -> dict[str, Any]:
         """Return the constructor's arguments (without the seed)."""
         names = ("input_size", "hidden_size", "bias", "batch_first", "reset_after", "activations")
-        return {name: self._config[name] for name in (*names, "clip", "dtype")}
+        own = (*names, "clip", "dtype", "precision")
+        return {name: self._config[name] for name in own if name in self._config}
 
     def _options(self) -> CellOptions:
         f, g = self._functions

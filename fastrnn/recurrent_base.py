@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from . import base
 from .base import (
+    FLOAT32,
     Parameter,
     RealArray,
     check_dtype,
@@ -18,9 +19,13 @@ from .base import (
     check_size,
 )
 from .directions import check_merge_mode
+from .precision import check_precision, small_parameter
 from .recurrent_arguments import State
 from .recurrent_options import as_json, check_zoneout
 from .recurrent_passes import RecurrentPasses
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["Recurrent", "Seed"]
 
@@ -88,11 +93,21 @@ class Recurrent(RecurrentPasses):
         self._rng = np.random.default_rng(seed)
         for name, shape in self.parameter_shapes(self._config):
             self._parameters[name] = Parameter(self._initial(name, shape).astype(self.dtype))
+        self._find_parameters()
+
+    def _find_parameters(self) -> None:
         self.__dict__.update(self._no_cells())
         self._by_layer = [
             [self._parameters.get(name) for name in self._names(layer)]
             for layer in range(self.num_layers)
         ]
+
+    def _quantize(self, precision: str) -> None:
+        """Make the matrices small, for good."""
+        for name, parameter in self._parameters.items():
+            self._parameters[name] = small_parameter(name, parameter._array, precision)
+        self._config["precision"] = precision
+        self._find_parameters()
 
     def _initial(self, name: str, shape: tuple[int, ...]) -> RealArray:
         """Return a parameter's first values: as PyTorch, uniform over +-1 / sqrt(H)."""
@@ -110,8 +125,20 @@ class Recurrent(RecurrentPasses):
         return self.__dict__ | self._no_cells()
 
     def config(self) -> dict[str, Any]:
-        """Return the constructor's arguments (without the seed)."""
+        """Return the constructor's arguments (without the seed), and a precision if quantised."""
         return dict(self._config)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """Build the layer from what `config` returned; its weights are drawn anew."""
+        arguments = dict(config)
+        precision = arguments.pop("precision", None)
+        layer = cls(**arguments)
+        if "precision" in config:
+            if layer.dtype != FLOAT32:
+                raise TypeError(f"precision: expected a float32 layer, got {layer.dtype}")
+            layer._quantize(check_precision(precision))
+        return layer
 
     @classmethod
     def parameter_shapes(cls, config: Mapping[str, Any]) -> Iterator[tuple[str, tuple[int, ...]]]:

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from . import _core, base
 from .base import FLOAT32, Parameter, RealArray, check_size
 from .directions import merge, merge_gradient, reverse_rows
+from .precision import packable
 from .recurrent_arguments import Call, RecurrentArguments, State
 from .recurrent_options import CellOptions
 from .regroup import Regrouping
@@ -46,6 +47,7 @@ class RecurrentPasses(RecurrentArguments):
     learned_state: bool
     _zoneout: tuple[float, float]
     _rng: np.random.Generator
+    _config: dict[str, Any]
     _by_layer: list[list[Parameter | None]]
     _cells: list[tuple[tuple[int, ...], Any]]  # see _no_cells
     _ready: tuple[object, Any]
@@ -61,6 +63,12 @@ class RecurrentPasses(RecurrentArguments):
     def _names(self, layer: int) -> list[str]:
         suffixes = ("", "_reverse")[: self._directions]
         return [f"{name}_l{layer}{suffix}" for suffix in suffixes for name in WEIGHTS]
+
+    @property
+    def precision(self) -> str:
+        """Of the matrices: "float32" or, as `fastrnn.quantize` says, "bf16", "int8", "bf16_dot"."""
+        precision: str = self._config.get("precision", "float32")
+        return precision
 
     def _kind(self) -> str:
         """Return the cell's name in the core."""
@@ -92,14 +100,20 @@ class RecurrentPasses(RecurrentArguments):
 
     def _pack(self, layer: int, training: bool, factors: list[RealArray] | None) -> Any:
         """Return the layer's cells; `factors` of each direction's weight_hh."""
-        arrays: list[Any] = [None if p is None else p._array for p in self._by_layer[layer]]
+        if training and self.precision != "float32":
+            raise ValueError(
+                f"{type(self).__name__}: expected float32 weights for training or inspection, "
+                f"got {self.precision}, which is for inference"
+            )
+        arrays = [packable(parameter) for parameter in self._by_layer[layer]]
         count, kind, options = len(WEIGHTS), self._kind(), self._options()
         cells = []
         for d in range(self._directions):
             weights = arrays[count * d : count * (d + 1)]
             if factors is not None:
                 weights[1] = weights[1] * factors[d]
-            cells.append(_core.pack_cell(kind, tuple(weights), options, training))
+            small = () if self.precision == "float32" else (self.precision,)
+            cells.append(_core.pack_cell(kind, tuple(weights), options, training, *small))
         return tuple(cells)
 
     # --- layer by layer -----------------------------------------------------------------------

@@ -6,6 +6,8 @@ of the format's number, the library's version, the model and the user's own meta
 
     {"format": 1, "version": "0.1.0", "model": {"class": "GRU", "config": {...}}, "metadata": {}}
 
+Of a quantised layer the matrices are BF16, or I8 with a scale for each row, "<name>_scale", F32.
+
 Reading trusts nothing: only classes of a fixed table are built, and only after the shapes their
 configuration asks for were found in the file. Nothing is ever unpickled or evaluated.
 """
@@ -19,14 +21,19 @@ import secrets
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from .base import Layer
+import numpy as np
+from numpy.typing import NDArray
+
+from .base import Layer, Parameter
 from .layers import build_layer, describe_layer, described_shapes
+from .precision import FixedParameter
 
 __all__ = ["load", "load_metadata", "save"]
 
 FORMAT = 1
 MAX_DEPTH = 100  # of the JSON of a model: a Sequential in a Sequential is three levels
-_DTYPES = {"F32": "float32", "F64": "float64"}
+_DTYPES = {"F32": "float32", "F64": "float64", "BF16": "bfloat16", "I8": "int8"}
+_BF16 = np.dtype("<u2")  # which NumPy has only by its bits
 
 Path = str | os.PathLike[str]
 
@@ -71,8 +78,7 @@ def save(layer: Layer, path: Path, metadata: Mapping[str, Any] | None = None) ->
         raise type(error)(f"metadata: expected what JSON can hold ({error})") from None
     if len({id(parameter) for parameter in parameters.values()}) < len(parameters):
         raise ValueError("layer: expected each parameter once, got one under several names")
-    arrays = {name: parameter._array for name, parameter in parameters.items()}
-    write_atomically(path, safetensors_modules().numpy.save(arrays, {"fastrnn": text}))
+    write_atomically(path, _serialized(parameters, text))
 
 
 def load(path: Path) -> Layer:
@@ -99,7 +105,7 @@ def load(path: Path) -> Layer:
     with open_safetensors(path) as file, _named_errors(path):
         model = _read_description(file)["model"]
         names = set(file.keys())
-        dtypes = {}
+        dtypes: dict[str, str] = {}
         # Lazily: a hostile configuration may ask for any number of parameters of any size.
         for name, shape in described_shapes(model):
             if name not in names:
@@ -108,14 +114,26 @@ def load(path: Path) -> Layer:
             if tuple(entry.get_shape()) != shape:
                 raise ValueError(f"{name}: expected the shape {shape}, got {entry.get_shape()}")
             dtypes[name] = _DTYPES.get(entry.get_dtype(), entry.get_dtype())
+            if dtypes[name] == "int8":
+                dtypes |= _scale_of(file, name, shape, names)
         unexpected = sorted(names - dtypes.keys())
         if unexpected:
             raise ValueError(f"unexpected weights {', '.join(unexpected)}")
         layer = build_layer(model)
+        raw = _raw_tensors(path) if "bfloat16" in dtypes.values() else {}
         for name, parameter in layer.parameters().items():
-            if dtypes[name] != parameter.dtype.name:
-                raise ValueError(f"{name}: expected {parameter.dtype.name}, got {dtypes[name]}")
-            parameter.data = file.get_tensor(name)
+            expected = _dtype_name(parameter)
+            if dtypes[name] != expected:
+                raise ValueError(f"{name}: expected {expected}, got {dtypes[name]}")
+            if not isinstance(parameter, FixedParameter):
+                parameter.data = file.get_tensor(name)
+                continue
+            scaled = parameter.scales is not None
+            parameter.restore(
+                name,
+                raw[name] if expected == "bfloat16" else file.get_tensor(name),
+                file.get_tensor(f"{name}_scale") if scaled else None,
+            )
         return layer
 
 
@@ -138,6 +156,64 @@ def load_metadata(path: Path) -> dict[str, Any]:
     with open_safetensors(path) as file, _named_errors(path):
         metadata: dict[str, Any] = _read_description(file)["metadata"]
         return metadata
+
+
+# --- small weights --------------------------------------------------------------------------------
+
+
+def _dtype_name(parameter: Parameter) -> str:
+    if isinstance(parameter, FixedParameter):
+        return "bfloat16" if parameter.values.dtype == _BF16 else parameter.values.dtype.name
+    return parameter.dtype.name
+
+
+def _serialized(parameters: Mapping[str, Parameter], text: str) -> bytes:
+    """Return the content of a file with these weights and the description `text`."""
+    arrays: dict[str, NDArray[Any]] = {}
+    for name, parameter in parameters.items():
+        if not isinstance(parameter, FixedParameter):
+            arrays[name] = parameter._array
+            continue
+        arrays[name] = parameter.values
+        if parameter.scales is not None:
+            arrays[f"{name}_scale"] = parameter.scales
+    content: bytes = safetensors_modules().numpy.save(arrays, {"fastrnn": text})
+    bf16 = [name for name, array in arrays.items() if array.dtype == _BF16]
+    if not bf16:
+        return content
+    # safetensors.numpy takes their bits for integers: say in the header what they are.
+    end = 8 + int.from_bytes(content[:8], "little")
+    entries = json.loads(content[8:end])
+    for name in bf16:
+        entries[name]["dtype"] = "BF16"
+    header = json.dumps(entries).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + content[end:]
+
+
+def _scale_of(file: Any, name: str, shape: tuple[int, ...], names: set[str]) -> dict[str, str]:
+    """Return name and dtype of the scales of integers; ValueError if they are not as such are."""
+    scale = f"{name}_scale"
+    if scale not in names:
+        raise ValueError(f"the weights {scale} are missing")
+    entry = file.get_slice(scale)
+    if tuple(entry.get_shape()) != shape[:1] or entry.get_dtype() != "F32":
+        raise ValueError(
+            f"{scale}: expected float32 of the shape {shape[:1]}, "
+            f"got {entry.get_dtype()} of the shape {tuple(entry.get_shape())}"
+        )
+    return {scale: "float32"}
+
+
+def _raw_tensors(path: Path) -> dict[str, NDArray[np.uint16]]:
+    """Return the bfloat16 arrays of a file, by their bits."""
+    with open(path, "rb") as file:
+        tensors = safetensors_modules().deserialize(file.read())
+    return {
+        name: np.frombuffer(tensor["data"], _BF16).reshape(tensor["shape"])
+        for name, tensor in tensors
+        if tensor["dtype"] == "BF16"
+    }
 
 
 def library_version() -> str:

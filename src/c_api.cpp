@@ -54,9 +54,12 @@ fr_status fail(fr_status status, const char* format, ...) {
   return status;
 }
 
-// Runs what may throw; messages begin with `what`.
+// Runs what may throw; messages begin with `what`, of a long path its end.
 template <class Body>
 fr_status guarded(const char* what, Body body) noexcept {
+  constexpr std::size_t most = 300;
+  const std::size_t length = std::strlen(what);
+  if (length > most) what += length - most;
   try {
     return body();
   } catch (const Failure& failure) {
@@ -169,7 +172,7 @@ fr_status check_block(const Network& network, const Input& in, bool of_tokens, s
                       const float* y) {
   if (const fr_status status = check_input(network, in, of_tokens, rows, y)) return status;
   if (!addressable(network, rows))
-    return fail(FR_INVALID_ARGUMENT, "expected fewer than %zu steps", rows);
+    return fail(FR_INVALID_ARGUMENT, "steps: expected the size of an array, got %zu", rows);
   const auto floats = [](Index size) { return static_cast<std::size_t>(size) * sizeof(float); };
   const std::size_t in_row = of_tokens ? sizeof(std::int32_t) : floats(network.input_size());
   const void* data = of_tokens ? static_cast<const void*>(in.tokens) : in.x;

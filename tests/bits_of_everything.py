@@ -92,6 +92,28 @@ def variants(dtype):
                 yield f"{label} inference {what}", array
 
 
+def quantized(precision):
+    """Layers with small weights, which give no gradients; the widest for several words a row."""
+    wide = {"steps": 2, "batch": 17, "input_size": 70, "hidden_size": 200}
+    for cell in CELLS:
+        for shape in (*SHAPES, wide, wide | {"batch": 1}):
+            case = Case(cell, "float32", **shape)
+            layer, data = fastrnn.quantize(case.layer(), precision), case.data()
+            for name, array in infer(case, layer, data).items():
+                yield f"{case} {name}", array
+            ids = np.random.default_rng(4).integers(0, case.input_size, data.x.shape[:2])
+            for name, array in infer(case, layer, data._replace(x=ids)).items():
+                yield f"{case} tokens {name}", array
+            if not case.bidirectional:
+                state = data.state if len(data.state) == 2 else data.state[0]
+                yield f"{case} step", layer.step(data.x[0], state)[0]
+    for label, (kind, options) in variant_cases.VARIANTS.items():
+        layer = variant_cases.make(kind, 9, 35, seed=1, **options)
+        data = variant_cases.make_data(layer, 4, 6, holes=True, lengths=(4, 0, 3, 2, 4, 1))
+        found = variant_cases.infer(fastrnn.quantize(layer, precision), data)
+        yield from ((f"{label} {name}", array) for name, array in found.items())
+
+
 def some_floats(dtype):
     """Every exponent and sign with many mantissas, infinities, NaNs and denormals among them."""
     if dtype == "float32":
@@ -217,6 +239,7 @@ GROUPS = {
         for cell in CELLS
         for dtype in DTYPES
     },
+    **{precision: lambda p=precision: quantized(p) for precision in ("bf16", "int8")},
     **{
         f"{function.__name__}-{dtype}": lambda function=function, dtype=dtype: function(dtype)
         for function in OTHERS

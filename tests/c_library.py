@@ -1,4 +1,4 @@
-"""libfastrnn as ctypes sees it: what fastrnn.h declares, and models and streams as Python objects."""
+"""libfastrnn as ctypes sees it: what fastrnn.h declares; models and streams as objects."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ctypes
 import os
 import pathlib
 from collections.abc import Callable, Sequence
-from ctypes import POINTER, c_char_p, c_float, c_int, c_int32, c_size_t, c_void_p
+from ctypes import POINTER, c_char_p, c_int, c_int32, c_size_t, c_void_p
 from typing import Any
 
 import numpy as np
@@ -101,7 +101,9 @@ def is_tokens(x: Any) -> bool:
 class CModel:
     """A model of the C library, from a path or from bytes."""
 
-    def __init__(self, source: os.PathLike[str] | str | bytes, precision: str = "as_stored") -> None:
+    def __init__(
+        self, source: os.PathLike[str] | str | bytes, precision: str = "as_stored"
+    ) -> None:
         options = ModelOptions(ctypes.sizeof(ModelOptions), PRECISIONS.index(precision))
         self.handle = c_void_p()
         if isinstance(source, bytes):

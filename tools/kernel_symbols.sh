@@ -6,7 +6,7 @@
 nm=$1
 shift
 symbols=$("$nm" -g "$@") || exit 2
-table='^_?_ZN7fastrnn[0-9]+(generic|avx2|avx512|neon)[0-9]+[a-z_0-9]+E$'
+table='^_?_ZN7fastrnn[0-9]+(generic|avx2|avxvnni|avx512|avx512vnni|avx512bf16|neon|neondot)[0-9]+[a-z_0-9]+E$'
 tables=$(printf '%s\n' "$symbols" | awk -v table="$table" 'NF == 3 && $2 ~ /^[RDS]$/ && $3 ~ table' | wc -l)
 foreign=$(printf '%s\n' "$symbols" | awk -v table="$table" 'NF == 3 && !($2 ~ /^[RDS]$/ && $3 ~ table)')
 [ -n "$foreign" ] && printf 'foreign symbols:\n%s\n' "$foreign" && exit 1

@@ -1,6 +1,6 @@
 """Compare what the examples wrote with what Python makes of the same files, bit for bit.
 
-python check.py FOLDER (that of run.sh)
+Usage: python check.py FOLDER, that of run.sh
 """
 
 import runpy
@@ -59,8 +59,8 @@ def check_amplifier(folder):
 
 def check_voice_activity(folder):
     """The features are those of train.py but for rounding, and the probabilities the model's."""
-    features = runpy.run_path(str(Path(__file__).parent / "voice_activity" / "train.py"))["features"]
-    expected = features(read_pcm(folder / "speech.wav")[:, 0])
+    training = runpy.run_path(str(Path(__file__).parent / "voice_activity" / "train.py"))
+    expected = training["features"](read_pcm(folder / "speech.wav")[:, 0])
     spoken = np.loadtxt(folder / "labels.csv", skiprows=1, dtype=bool)
     for precision in ("float32", "bf16", "int8"):
         model = fastrnn.load(folder / "model.safetensors")

@@ -1,4 +1,4 @@
-"""The command line: ``fastrnn train``, ``sample``, ``eval``, ``inspect``, ``info`` and ``bench``.
+"""The command line: ``fastrnn train``, ``sample``, ``eval``, ``quantize`` and others.
 
 Results go to standard output, progress and errors to standard error. The exit status is 0; 2 for
 bad input, which gets one line; 1 if training diverged or a file could not be written; 130 after
@@ -26,6 +26,7 @@ examples:
   fastrnn eval book other.txt              its loss on another text
   fastrnn inspect book book.txt            which cells follow quotes or lines
   fastrnn export book --out book.onnx      for other programs
+  fastrnn quantize book --to int8 --out b8  smaller and faster
   fastrnn forecast sales.csv --column sold  the next values of a series
   fastrnn info book                        how it was made
   fastrnn bench --quick                    its speed beside other libraries
@@ -71,6 +72,7 @@ def _parser() -> Parser:
     from .about import add_bench, add_info
     from .export import add_export
     from .forecast import add_forecast
+    from .quantize import add_quantize
     from .text import add_eval, add_inspect, add_sample
     from .train import add_train
 
@@ -86,6 +88,6 @@ def _parser() -> Parser:
         dest="command", metavar="COMMAND", required=True, title="commands", prog="fastrnn"
     )
     of_texts = (add_train, add_sample, add_eval, add_inspect, add_export)
-    for add in (*of_texts, add_forecast, add_info, add_bench):
+    for add in (*of_texts, add_quantize, add_forecast, add_info, add_bench):
         add(commands)
     return parser

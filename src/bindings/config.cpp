@@ -3,6 +3,7 @@
 
 #include "bindings/module.h"
 #include "dispatch.h"
+#include "dispatch_small.h"
 #include "parallel.h"
 
 namespace fastrnn::bindings {
@@ -22,6 +23,7 @@ py::dict config() {
   out["isa"] = active_isa();
   out["isas_supported"] = supported_isas();
   out["isas_built"] = built_isas();
+  out["small_kernels"] = small_kernels().name;
   out["threads"] = max_threads();
   out["openmp"] = has_openmp();
   out["compiler"] = compiler;

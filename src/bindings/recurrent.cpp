@@ -4,6 +4,7 @@
 #include "bindings/recurrent.h"
 
 #include "bindings/module.h"
+#include "sequence/quantize.h"
 
 namespace fastrnn::bindings {
 namespace {
@@ -63,12 +64,32 @@ CellOptions<Real> options_of(const py::tuple& values) {
   return options;
 }
 
+constexpr const char* precision_names[] = {"float32", "bf16", "bf16_dot", "int8"};
+
+// A matrix of small precision: uint16 for bf16; (int8, scales) for int8.
+SmallMatrix small_matrix(Precision precision, const py::object& object, const Shape& shape,
+                         const char* name) {
+  if (precision != Precision::int8)
+    return {input<std::uint16_t>(py::cast<py::array>(object), shape, name), nullptr};
+  const auto pair = py::cast<py::tuple>(object);
+  if (pair.size() != 2) throw py::value_error(std::string(name) + ": expected (int8, scales)");
+  return {input<std::int8_t>(py::cast<py::array>(pair[0]), shape, name),
+          input<float>(py::cast<py::array>(pair[1]), {shape[0]},
+                       (std::string(name) + "_scale").c_str())};
+}
+
+py::array matrix_of(const py::handle& object) {  // of a matrix as it may come: its array
+  if (py::isinstance<py::tuple>(object)) return py::cast<py::array>(py::cast<py::tuple>(object)[0]);
+  return py::cast<py::array>(object);
+}
+
 template <class Real>
 std::shared_ptr<Cell<Real>> make_cell(const std::string& kind_name, const py::tuple& weights,
-                                      const py::object& options, bool training) {
+                                      const py::object& options, bool training,
+                                      Precision precision) {
   const CellKind kind = named<CellKind>(kind_names, kind_name, "kind");
   if (weights.size() != weight_count) throw py::value_error("weights: expected one for each name");
-  const py::array weight_ih = py::cast<py::array>(weights[0]);
+  const py::array weight_ih = matrix_of(weights[0]);
   check_shape(weight_ih, {any, any}, "weight_ih");
   const Index rows = weight_ih.shape(0), I = weight_ih.shape(1), H = rows / gate_count(kind);
   if (I < 1 || H < 1 || rows % gate_count(kind) != 0)
@@ -77,19 +98,38 @@ std::shared_ptr<Cell<Real>> make_cell(const std::string& kind_name, const py::tu
   w.kind = kind;
   w.input_size = I;
   w.hidden_size = w.output_size = H;
+  w.precision = precision;
   const py::handle weight_hr = weights[static_cast<int>(Weight::weight_hr)];
-  if (!weight_hr.is_none()) w.output_size = py::cast<py::array>(weight_hr).shape(0);
-  for (int i = 0; i < weight_count; ++i)
-    w.weights.at[i] = optional_input<Real>(
-        py::reinterpret_borrow<py::object>(weights[i]),
-        weight_shape(static_cast<Weight>(i), kind, I, H, w.output_size), weight_names[i]);
+  if (!weight_hr.is_none()) {
+    const py::array array = matrix_of(weight_hr);
+    check_shape(array, {any, any}, "weight_hr");
+    w.output_size = array.shape(0);
+  }
+  const auto small = [&](Weight weight) -> SmallMatrix* {
+    if (weight == Weight::weight_ih) return &w.small_ih;
+    if (weight == Weight::weight_hr) return &w.small_hr;
+    return weight == Weight::weight_hh && kind != CellKind::indrnn ? &w.small_hh : nullptr;
+  };
+  for (int i = 0; i < weight_count; ++i) {
+    const auto weight = static_cast<Weight>(i);
+    const auto object = py::reinterpret_borrow<py::object>(weights[i]);
+    const Shape shape = weight_shape(weight, kind, I, H, w.output_size);
+    SmallMatrix* const to = precision == Precision::float32 ? nullptr : small(weight);
+    const bool given = to && !object.is_none() &&
+                       (py::isinstance<py::tuple>(object) || !is_float32(matrix_of(object)));
+    if (given)
+      *to = small_matrix(precision, object, shape, weight_names[i]);
+    else
+      w.weights.at[i] = optional_input<Real>(object, shape, weight_names[i]);
+  }
   const bool fast = kernels<Real>().cells[static_cast<int>(kind)].forward;
   if (options.is_none() && !fast) throw py::value_error("options: expected for " + kind_name);
   const bool gains = w.weights[Weight::gain_ih], cell_gain = w.weights[Weight::gain_c];
   if (gains != (w.weights[Weight::gain_hh] != nullptr) ||
       cell_gain != (gains && has_cell_state(kind)) || (gains && options.is_none()))
     throw py::value_error("gain_ih: expected all gains, with options, or none");
-  if (!w.weights[Weight::weight_hh]) throw py::value_error("weight_hh: expected an array");
+  if (!w.weights[Weight::weight_hh] && !w.small_hh.values)
+    throw py::value_error("weight_hh: expected an array");
   CellOptions<Real> own = {};
   if (!options.is_none()) {
     own = options_of<Real>(py::cast<py::tuple>(options));
@@ -97,6 +137,24 @@ std::shared_ptr<Cell<Real>> make_cell(const std::string& kind_name, const py::tu
   }
   py::gil_scoped_release unlocked;
   return std::make_shared<Cell<Real>>(w, training);
+}
+
+// -> (int8 array, a scale for each row); see sequence/quantize.h.
+py::tuple quantize_int8(const py::array& array) {
+  const float* from = input<float>(array, {any, any}, "array");
+  py::array_t<std::int8_t> q = empty<std::int8_t>({array.shape(0), array.shape(1)});
+  py::array_t<float> scales = empty<float>({array.shape(0)});
+  quantize_rows_int8(from, array.shape(0), array.shape(1), q.mutable_data(), scales.mutable_data());
+  return py::make_tuple(q, scales);
+}
+
+// bf16 as the upper halves of floats: uint16, in the same shape.
+py::array bf16_of(const py::array& array) {
+  const Shape shape(array.shape(), array.shape() + array.ndim());
+  const float* from = input<float>(array, shape, "array");
+  py::array_t<std::uint16_t> out = empty<std::uint16_t>(shape);
+  to_bf16(from, array.size(), out.mutable_data());
+  return out;
 }
 
 // A (T, B, width) array with any strides, its last axis contiguous.
@@ -365,7 +423,10 @@ void register_types(py::module_& m, const char* cell_name, const char* tape_name
   py::class_<Cell<Real>, std::shared_ptr<Cell<Real>>>(m, cell_name)
       .def_readonly("input_size", &Cell<Real>::input_size)
       .def_readonly("hidden_size", &Cell<Real>::hidden_size)
-      .def_readonly("training", &Cell<Real>::training);
+      .def_readonly("training", &Cell<Real>::training)
+      .def_property_readonly("precision", [](const Cell<Real>& cell) {
+        return precision_names[static_cast<int>(cell.precision)];
+      });
   py::class_<Tape<Real>, std::shared_ptr<Tape<Real>>>(m, tape_name)
       .def("backward", &Tape<Real>::backward, py::arg("dy"), py::arg("dh_n"), py::arg("dc_n"),
            py::arg("weight_gradients"), py::arg("need_dx"))
@@ -382,13 +443,19 @@ void register_recurrent(py::module_& m) {
   m.def(
       "pack_cell",
       [](const std::string& kind, const py::tuple& weights, const py::object& options,
-         bool training) {
+         bool training, const std::string& precision_name) -> py::object {
+        const auto precision = named<Precision>(precision_names, precision_name, "precision");
+        if (precision != Precision::float32)
+          return py::cast(make_cell<float>(kind, weights, options, training, precision));
         const py::array first = py::cast<py::array>(weights[0]);
         return by_dtype(first, "weight_ih", [&](auto real) -> py::object {
-          return py::cast(make_cell<decltype(real)>(kind, weights, options, training));
+          return py::cast(make_cell<decltype(real)>(kind, weights, options, training, precision));
         });
       },
-      py::arg("kind"), py::arg("weights"), py::arg("options"), py::arg("training"));
+      py::arg("kind"), py::arg("weights"), py::arg("options"), py::arg("training"),
+      py::arg("precision") = "float32");
+  m.def("quantize_int8", &quantize_int8, py::arg("array"));
+  m.def("to_bf16", &bf16_of, py::arg("array"));
   m.def(
       "layer_forward",
       [](const py::tuple& cells, const py::array& x, const py::object& h0, const py::object& c0,

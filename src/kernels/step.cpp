@@ -5,7 +5,7 @@
 namespace fastrnn {
 namespace {
 
-const StepKernels& choose() {
+const StepKernels& choose_steps() {
   const std::string& isa = active_isa();
 #ifdef FASTRNN_HAVE_AVX512
   if (isa == "avx512") return avx512::step_kernels;
@@ -23,7 +23,7 @@ const StepKernels& choose() {
 }  // namespace
 
 const StepKernels& step_kernels() {
-  static const StepKernels& chosen = choose();
+  static const StepKernels& chosen = choose_steps();
   return chosen;
 }
 

@@ -10,7 +10,6 @@ namespace fastrnn {
 namespace {
 
 constexpr std::int64_t max_size = 2147483647;  // tokens are int32
-constexpr double infinity = std::numeric_limits<double>::infinity();
 
 // Functions of one value, with the defaults of ONNX for alpha and beta, as far as they have them.
 struct NamedFunction {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -10,6 +11,8 @@
 #include "types.h"
 
 namespace fastrnn {
+
+constexpr double infinity = std::numeric_limits<double>::infinity();
 
 class Config {
  public:

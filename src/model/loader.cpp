@@ -29,8 +29,7 @@ class Loader {
                  " levels)");
     read_layer("", model);
     weights_.finish();
-    if (steps_.empty())
-      fail(FR_UNSUPPORTED, "model: expected a layer that does something, got none");
+    if (width_ == 0) fail(FR_UNSUPPORTED, "model: expected a layer of which the sizes are known");
   }
   void build(LoadedModel& model) const {
     for (const auto& step : steps_) step(model.network);

@@ -40,19 +40,24 @@ void gather_linear(const NetworkLayer& layer, Index token, float* y) {
 
 // Beyond these the weights no longer fit the second-level cache, and what one call saves is little.
 constexpr Index step_most_weights = 65536;
-constexpr Index step_most_head =
-    16;  // outputs of a linear layer that is part of the cell before it
+constexpr Index step_most_head = 16;  // outputs of a linear layer that is done with the cell
 
 // A cell that the kernels of step.h know.
 void use_step(NetworkLayer& layer) {
   const Cell<float>& cell = *layer.cells[0];
   const Index weights = (cell.input_size + cell.hidden_size) * cell.z_values;
   const bool fits = cell.hidden_size <= step_most_units && weights <= step_most_weights;
-  if (layer.cells.size() > 1 || cell.general || cell.projects || !fits) return;
+  const bool plain = !cell.general && !cell.projects && cell.precision == Precision::float32;
+  if (layer.cells.size() > 1 || !plain || !fits) return;
   layer.cell_step = step_kernels().cells[static_cast<int>(cell.kind)];
-  layer.step_cell = {
-      cell.input_size,   cell.hidden_size,      cell.start.data(),     cell.candidate_start.data(),
-      cell.input.data(), cell.recurrent.data(), cell.candidate.data(), {}};
+  layer.step_cell = {cell.input_size,
+                     cell.hidden_size,
+                     cell.start.data(),
+                     cell.candidate_start.data(),
+                     cell.input.values.data(),
+                     cell.recurrent.values.data(),
+                     cell.candidate.values.data(),
+                     {}};
 }
 
 void relu(const float* x, float* y, Index n) {

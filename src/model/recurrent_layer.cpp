@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 
 #include "model/failure.h"
@@ -9,7 +10,6 @@
 namespace fastrnn {
 namespace {
 
-constexpr double infinity = std::numeric_limits<double>::infinity();
 constexpr std::uint64_t max_layers = 10000;  // as in Python
 constexpr Activation<float> sigmoid = {Function::sigmoid, 0, 0}, tanh_ = {Function::tanh, 0, 0};
 
@@ -20,6 +20,39 @@ bool is(const Activation<float>& activation, Function function) {
 // How few bits; the two of bf16 differ in the arithmetic alone.
 int smallness(fr_precision precision) {
   return precision == FR_PRECISION_INT8 ? 2 : precision == FR_PRECISION_FLOAT32 ? 0 : 1;
+}
+
+Precision core_precision(fr_precision precision) {
+  return static_cast<Precision>(precision - FR_PRECISION_FLOAT32);  // the same order
+}
+static_assert(static_cast<int>(Precision::int8) == FR_PRECISION_INT8 - FR_PRECISION_FLOAT32, "");
+
+SmallMatrix* small_matrix(CellWeights<float>& cell, Weight weight) {
+  if (weight == Weight::weight_ih) return &cell.small_ih;
+  return weight == Weight::weight_hh ? &cell.small_hh : &cell.small_hr;
+}
+
+// What quantising gives: no -128, and scales that are finite and not negative.
+void check_integers(const std::string& name, const Tensor& integers, const Tensor& scales) {
+  for (const char value : integers.bytes)
+    if (value == '\x80') fail_model(name + ": expected integers from -127 to 127, got -128");
+  for (std::size_t at = 0; at < scales.bytes.size(); at += sizeof(float)) {
+    float scale;
+    std::memcpy(&scale, scales.bytes.data() + at, sizeof scale);
+    if (!(scale >= 0 && std::isfinite(scale)))
+      fail_model(name + "_scale: expected finite scales from 0 on");
+  }
+}
+
+// Floats or bf16 that are to become integers.
+void check_finite(const std::string& name, const Tensor& tensor) {
+  const std::size_t size = tensor.dtype == "BF16" ? sizeof(std::uint16_t) : sizeof(float);
+  for (std::size_t at = size - 2; at < tensor.bytes.size(); at += size) {
+    std::uint16_t upper;  // half, with the exponent
+    std::memcpy(&upper, tensor.bytes.data() + at, sizeof upper);
+    if ((upper & 0x7f80) == 0x7f80)
+      fail(FR_UNSUPPORTED, name + ": expected finite weights for int8, got NaN or infinite ones");
+  }
 }
 
 const char* const merge_modes[] = {"concat", "sum", "mean", "mul", nullptr};
@@ -150,10 +183,18 @@ RecurrentLayer::CellTensors RecurrentLayer::take_cell(const Parts& parts, Weight
   const std::uint64_t gates = static_cast<std::uint64_t>(gate_count(kind)), rows = gates * hidden;
   const auto take = [&](Weight weight, const Shape& shape) {
     const std::string name = prefix + weight_names[static_cast<int>(weight)] + suffix;
-    const bool small = stored != FR_PRECISION_FLOAT32 && shape.size() == 2;
+    const bool matrix = shape.size() == 2, small = stored != FR_PRECISION_FLOAT32 && matrix;
     const bool integers = small && stored == FR_PRECISION_INT8;
     tensors.at[weight] = &weights.take(name, shape, integers ? "I8" : small ? "BF16" : "F32");
-    if (integers) tensors.scales[weight] = &weights.take(name + "_scale", {shape[0]});
+    if (integers) {
+      tensors.scales[weight] = &weights.take(name + "_scale", {shape[0]});
+      check_integers(name, *tensors.at[weight], *tensors.scales[weight]);
+    } else if (precision == FR_PRECISION_INT8 && matrix) {
+      check_finite(name, *tensors.at[weight]);
+    }
+    if (precision == FR_PRECISION_INT8 && matrix && shape[1] > max_int8_depth)
+      fail(FR_UNSUPPORTED, name + ": expected at most " + std::to_string(max_int8_depth) +
+                               " columns for int8, got " + std::to_string(shape[1]));
   };
   take(Weight::weight_ih, {rows, inputs});
   take(Weight::weight_hh, kind == CellKind::indrnn ? Shape{hidden} : Shape{rows, output});
@@ -179,12 +220,23 @@ CellWeights<float> RecurrentLayer::cell_weights(const CellTensors& tensors, std:
   cell.hidden_size = static_cast<Index>(hidden);
   cell.output_size = static_cast<Index>(output);
   cell.options = has_options_ ? &options_ : nullptr;
-  for (int i = 0; i < weight_count; ++i) cell.weights.at[i] = arrays.floats(tensors.at.at[i]);
+  cell.precision = core_precision(precision);
+  for (int i = 0; i < weight_count; ++i) {
+    const Tensor* tensor = tensors.at.at[i];
+    if (!tensor || tensor->dtype == "F32") {
+      cell.weights.at[i] = arrays.floats(tensor);
+    } else if (smallness(stored) < smallness(precision)) {
+      cell.weights.at[i] = arrays.widened(tensor);
+    } else {
+      const void* values = tensor->dtype == "I8" ? static_cast<const void*>(arrays.int8(tensor))
+                                                 : arrays.bf16(tensor);
+      *small_matrix(cell, static_cast<Weight>(i)) = {values, arrays.floats(tensors.scales.at[i])};
+    }
+  }
   return cell;
 }
 
 void RecurrentLayer::add_to(Network& network) const {
-  if (precision != FR_PRECISION_FLOAT32) fail(FR_UNSUPPORTED, "precision: not yet");
   Arrays arrays;
   std::vector<CellWeights<float>> cells;
   for (std::size_t i = 0; i < cells_.size(); ++i)

@@ -57,8 +57,10 @@ class RunnerPass {
       units_[i] = s.units_;
       reset_h_[i] = s.reset_h_;
     }
+    for (Index i = 0; i < rows_; ++i)
+      scratch_[i] = stream(i).scratch_.data() + row_of_[i] * stream(i).scratch_stride_;
     const bool hoist = cell.normalizes || rows_ > per_step_;
-    if (hoist) input_product(cell, {rows_, 0, cell.groups, z_, false}, x_, tokens());
+    if (hoist) input_product(cell, {rows_, 0, cell.groups, z_, false, scratch_}, x_, tokens());
     for (Index row = 0; row < rows_; row += per_step_) step(layer, row, hoist);
     for (Index i = 0; i < per_step_; ++i) std::copy_n(h_prev_[i], cell.output_size, h_[i]);
   }
@@ -69,7 +71,7 @@ class RunnerPass {
     const Index n = per_step_, groups = cell.groups;
     bool& last_first = streams_[0]->last_first_;
     last_first = !last_first;
-    const StepRows<float> rows = {{n, 0, groups, z_ + row, last_first},
+    const StepRows<float> rows = {{n, 0, groups, z_ + row, last_first, scratch_},
                                   z_state_,
                                   hoisted || has_tokens_ ? nullptr : x_,
                                   hoisted ? nullptr : tokens(),
@@ -79,7 +81,8 @@ class RunnerPass {
         n,  0,       groups,   cell.hidden_size, z_ + row, h_prev_, cell.projects ? units_ : y,
         c_, nullptr, reset_h_, cell.options(),   nullptr,  nullptr, nullptr};
     cell_step(cell, rows, gates, [] {});
-    if (cell.projects) project_step(cell, n, 0, cell.output_size, layer.bias.data(), units_, y);
+    if (cell.projects)
+      project_step(cell, n, 0, cell.output_size, layer.bias.data(), units_, y, scratch_);
     std::copy_n(y, n, h_prev_);
   }
 
@@ -91,6 +94,7 @@ class RunnerPass {
   Index row_of_[most], tokens_[most];
   const float *x_[most], *h_prev_[most];
   float *y_[most], *z_[most], *h_[most], *c_[most], *z_state_[most], *units_[most], *reset_h_[most];
+  unsigned char* scratch_[most];
 };
 
 namespace {
@@ -110,6 +114,7 @@ Runner::Runner(const Network& network, Index block_steps) : network_(network) {
     for (const auto& cell : layer.cells) {
       z = std::max(z, cell->z_values);
       units = std::max(units, cell->hidden_size);
+      scratch_stride_ = std::max(scratch_stride_, scratch_bytes(*cell));
     }
   last_ = network.layers().data() + network.layers().size() - 1;
   small_ = std::all_of(network.layers().begin(), network.layers().end(), [](const auto& layer) {
@@ -132,6 +137,7 @@ Runner::Runner(const Network& network, Index block_steps) : network_(network) {
     only_step_ = last_[-1].cell_step;
     only_row_ = {nullptr, state_, state_ + last_[-1].out, nullptr, false};
   }
+  scratch_ = Buffer<unsigned char>(checked_product(block_, scratch_stride_));
   std::fill_n(memory_.data(), memory_.size(), 0.0f);
   reset();
 }

@@ -29,7 +29,9 @@ class Runner {
   void set_state(const float* state);
 
   const Network& network() const { return network_; }
-  std::size_t memory() const { return sizeof(*this) + memory_.size() * sizeof(float); }
+  std::size_t memory() const {
+    return sizeof(*this) + memory_.size() * sizeof(float) + scratch_.size();
+  }
 
   static constexpr Index max_block = 64;
 
@@ -49,6 +51,8 @@ class Runner {
   // One allocation: the state; for each row of a block z and two rows between layers, for one more z of
   // a normalised product, units before a projection, and r * h.
   Buffer<float> memory_;
+  Buffer<unsigned char> scratch_;  // of products, for each row of a block
+  Index scratch_stride_ = 0;
   float *state_, *z_, *between_[2], *z_state_, *units_, *reset_h_;
   Index z_stride_, width_;
   bool last_first_ = false;  // as in Product: steps take turns

@@ -123,7 +123,7 @@ FileBytes::~FileBytes() {
 namespace {
 
 constexpr std::uint64_t max_header = 100u << 20;  // as of the reference implementation
-constexpr int max_depth = 100;
+constexpr int most_nested = 100;
 constexpr std::size_t max_dims = 8;
 
 [[noreturn]] void fail_format(const std::string& what) {
@@ -237,7 +237,7 @@ Safetensors::Safetensors(std::string_view file) {
   const auto length = static_cast<std::size_t>(read_header_length(file));
   const std::string_view header = file.substr(8, length);
   if (header.empty() || header[0] != '{') fail_format("its header is no JSON object");
-  const json::Value root = json::Value::parse("the header", header, max_depth);
+  const json::Value root = json::Value::parse("the header", header, most_nested);
   Reader reader(file.substr(8 + length), tensors_);
   for (json::Items items(root); items.next();) {
     if (items.name() != "__metadata__") {

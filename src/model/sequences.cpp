@@ -11,7 +11,7 @@ using Kind = NetworkLayer::Kind;
 
 // What one layer gives the next: values (batch, steps, width), or tokens (batch, steps) before the
 // first one that takes them.
-struct Rows {
+struct LayerRows {
   const float* x;
   const Index* tokens;
   Index width;
@@ -29,7 +29,7 @@ class SequenceRun {
   }
 
   void run() {
-    Rows rows = {s_.x, s_.tokens ? tokens_.data() : nullptr, network_.input_size()};
+    LayerRows rows = {s_.x, s_.tokens ? tokens_.data() : nullptr, network_.input_size()};
     Buffer<float> before;  // what `rows` refers to, but for the first
     for (const NetworkLayer& layer : network_.layers()) {
       if (layer.kind == Kind::reverse && rows.tokens) {
@@ -51,7 +51,7 @@ class SequenceRun {
  private:
   Index length(Index b) const { return s_.lengths ? s_.lengths[b] : s_.steps; }
 
-  void forward(const NetworkLayer& layer, const Rows& rows, float* out) {
+  void forward(const NetworkLayer& layer, const LayerRows& rows, float* out) {
     if (layer.kind == Kind::recurrent) return recurrent(layer, rows, out);
     if (layer.kind == Kind::reverse) return reverse(rows, out);
     std::vector<const float*> x(real_.size());
@@ -68,7 +68,7 @@ class SequenceRun {
                  rows.tokens ? tokens.data() : nullptr, y.data());
   }
 
-  void recurrent(const NetworkLayer& layer, const Rows& rows, float* out) {
+  void recurrent(const NetworkLayer& layer, const LayerRows& rows, float* out) {
     const Cell<float>& cell = *layer.cells[0];
     const int directions = static_cast<int>(layer.cells.size());
     const Index P = cell.output_size, H = has_cell_state(cell.kind) ? cell.hidden_size : 0;
@@ -111,7 +111,7 @@ class SequenceRun {
     return out;
   }
 
-  void reverse(const Rows& rows, float* out) const {
+  void reverse(const LayerRows& rows, float* out) const {
     for (Index b = 0; b < s_.batch; ++b)
       for (Index t = 0; t < length(b); ++t)
         std::copy_n(rows.x + (b * s_.steps + length(b) - 1 - t) * rows.width, rows.width,

@@ -2,46 +2,73 @@
 
 #include <algorithm>
 #include <initializer_list>
+#include <stdexcept>
 
 #include "parallel.h"
 
 namespace fastrnn {
+
+// Gates (indices in PyTorch's order) of all groups of units side by side, in `panels` panels for each
+// group; of a group `vectors` follow each other in a gate.
+struct PanelLayout {
+  Index hidden, groups;
+  int vectors, lanes;
+  std::initializer_list<int> gates;
+  int panels = 1;
+
+  Index units() const { return vectors * lanes; }
+  Index width() const { return static_cast<Index>(gates.size()) * units() / panels; }
+  Index columns() const { return groups * panels * width(); }
+};
+
 namespace {
 
 // One column vector of the panels [group][k][width][lane]: out[k * stride + lane] =
 // weight[row_begin + unit][k] for the units of a group, zero past the hidden size.
-template <class Real>
-void pack_gate(const Real* weight, Index depth, Index row_begin, Index units, int lanes,
-               Index stride, Real* out) {
+template <class Item>
+void pack_gate(const Item* weight, Index depth, Index row_begin, Index units, int lanes,
+               Index stride, Item* out) {
   for (int lane = 0; lane < lanes; ++lane) {
     if (lane < units) {
-      const Real* row = weight + (row_begin + lane) * depth;
+      const Item* row = weight + (row_begin + lane) * depth;
       for (Index k = 0; k < depth; ++k) out[k * stride + lane] = row[k];
     } else {
-      for (Index k = 0; k < depth; ++k) out[k * stride + lane] = Real(0);
+      for (Index k = 0; k < depth; ++k) out[k * stride + lane] = Item(0);
     }
   }
 }
 
-// Gates (indices in PyTorch's order) of all groups side by side in `panels` panels for each group.
-template <class Real>
-void pack_gates(const Real* weight, Index depth, Index hidden, Index groups, int vectors, int lanes,
-                std::initializer_list<int> gates, Real* out, int panels = 1) {
-  const int units = vectors * lanes;  // of a group: its vectors follow each other in a gate
-  const Index width = static_cast<Index>(gates.size()) * units / panels;
-  const Index values = groups * panels * depth * width;
-  const Index threads = std::min<Index>(usable_threads(), values / 32768);
-  parallel_ranges(groups, static_cast<int>(threads), [&](Index begin, Index end) {
+template <class Item>
+void pack_gates(const Item* weight, Index depth, const PanelLayout& layout, Item* packed) {
+  const Index width = layout.width(), lanes = layout.lanes;
+  const Index threads = std::min<Index>(usable_threads(), layout.columns() * depth / 32768);
+  parallel_ranges(layout.groups, static_cast<int>(threads), [&](Index begin, Index end) {
     for (Index group = begin; group < end; ++group) {
-      Index column = group * panels * width;
-      for (int gate : gates)
-        for (int v = 0; v < vectors; ++v, column += lanes) {
-          const Index unit = group * units + v * lanes;
-          pack_gate(weight, depth, gate * hidden + unit, hidden - unit, lanes, width,
-                    out + column / width * width * depth + column % width);
+      Index column = group * layout.panels * width;
+      for (int gate : layout.gates)
+        for (int v = 0; v < layout.vectors; ++v, column += lanes) {
+          const Index unit = group * layout.units() + v * lanes;
+          pack_gate(weight, depth, gate * layout.hidden + unit, layout.hidden - unit, layout.lanes,
+                    width, packed + column / width * width * depth + column % width);
         }
     }
   });
+}
+template <class Item>
+Buffer<Item> packed_gates(const Item* weight, Index depth, const PanelLayout& layout) {
+  Buffer<Item> packed(checked_product(layout.columns(), depth));
+  pack_gates(weight, depth, layout, packed.data());
+  return packed;
+}
+
+template <class Real>
+Precision checked_precision(const CellWeights<Real>& w, bool training) {
+  if (w.precision == Precision::float32) return w.precision;
+  if (sizeof(Real) != sizeof(float))
+    throw std::invalid_argument("precision: expected float32 for a cell in float64");
+  if (training)
+    throw std::invalid_argument("precision: expected float32 for training, got one for inference");
+  return w.precision;
 }
 
 std::initializer_list<int> input_gates(CellKind kind) {
@@ -136,7 +163,7 @@ void pack_plain(const Real* weight, Index columns, Index first_row, Index rows, 
 
 template <class Real>
 void pack_transposed(const Real* weight, Index rows, Index columns, int lanes, Real* out) {
-  pack_gates(weight, columns, rows, plain_panels(rows, lanes), plain_width, lanes, {0}, out);
+  pack_gates(weight, columns, {rows, plain_panels(rows, lanes), plain_width, lanes, {0}}, out);
 }
 
 template <class Real>
@@ -145,13 +172,14 @@ Cell<Real>::Cell(const CellWeights<Real>& w, bool training_)
       input_size(w.input_size),
       hidden_size(w.hidden_size),
       output_size(w.output_size),
-      projects(w.weights[Weight::weight_hr] != nullptr),
+      projects(w.weights[Weight::weight_hr] != nullptr || w.small_hr.values != nullptr),
       groups((w.hidden_size + group_units(w.kind, fastrnn::kernels<Real>().lanes) - 1) /
              group_units(w.kind, fastrnn::kernels<Real>().lanes)),
       z_values(groups * group_values(w.kind, fastrnn::kernels<Real>().lanes) +
                static_cast<Index>(64 / sizeof(Real))),
       training(training_),
       general(w.options != nullptr),
+      precision(checked_precision(w, training_)),
       kernels(fastrnn::kernels<Real>()),
       steps((general ? kernels.general : kernels.cells)[static_cast<int>(w.kind)]),
       cached(cached_blocks(w.kind, general) * w.hidden_size + norm_cached(w) +
@@ -205,35 +233,52 @@ void Cell<Real>::keep_vectors(const CellWeights<Real>& w) {
 }
 
 template <class Real>
+Panels<Real> Cell<Real>::pack_matrix(const CellWeights<Real>& w, Weight weight, Index rows,
+                                     Index depth, const PanelLayout& layout) {
+  Panels<Real> out;
+  if constexpr (sizeof(Real) == sizeof(float)) {
+    if (precision != Precision::float32) {
+      const SmallMatrix small = weight == Weight::weight_ih   ? w.small_ih
+                                : weight == Weight::weight_hh ? w.small_hh
+                                                              : w.small_hr;
+      const WordRows words = word_rows(precision, w.weights[weight], small, rows, depth);
+      out.words = packed_gates(words.values.data(), words.words, layout);
+      if (precision != Precision::int8) return out;
+      out.scales = packed_gates(words.scales.data(), 1, layout);
+      out.sums = packed_gates(words.sums.data(), 1, layout);
+      return out;
+    }
+  }
+  out.values = packed_gates(w.weights[weight], depth, layout);
+  return out;
+}
+
+template <class Real>
 void Cell<Real>::pack_forward(const CellWeights<Real>& w) {
-  const Index I = input_size, H = hidden_size, P = output_size;
-  const Real *weight_ih = w.weights[Weight::weight_ih], *weight_hh = w.weights[Weight::weight_hh];
+  const Index H = hidden_size, P = output_size, rows = gate_count(kind) * H;
   // Where z is normalised, the biases come after that.
   const Real* bias_ih = normalizes ? nullptr : w.weights[Weight::bias_ih];
   const Real* bias_hh = normalizes ? nullptr : w.weights[Weight::bias_hh];
   const int lanes = kernels.lanes, vectors = gate_count(kind) == 1 ? 2 : 1;
-  const int panels = group_panels(kind), units = vectors * lanes;
-  const Index width = panels * panel_width(kind) * lanes;
-  input = Buffer<Real>(checked_product(groups * width, I));
-  pack_gates(weight_ih, I, H, groups, vectors, lanes, input_gates(kind), input.data(), panels);
+  PanelLayout layout = {H, groups, vectors, lanes, input_gates(kind), group_panels(kind)};
+  const Index units = layout.units(), width = layout.columns() / groups;
+  input = pack_matrix(w, Weight::weight_ih, rows, input_size, layout);
 
-  const auto pack_state = [&](std::initializer_list<int> gates, Index values) {
-    Buffer<Real> out(checked_product(values, P));
-    pack_gates(weight_hh, P, H, groups, vectors, lanes, gates, out.data(), panels);
-    return out;
+  const auto pack_state = [&](std::initializer_list<int> gates) {
+    layout.gates = gates;
+    return pack_matrix(w, Weight::weight_hh, rows, P, layout);
   };
   if (kind == CellKind::gru) {
-    recurrent = pack_state({0, 1, 2}, groups * width);
+    recurrent = pack_state({0, 1, 2});
   } else if (kind == CellKind::gru_reset_before) {
-    recurrent = pack_state({0, 1}, groups * width);
-    candidate = pack_state({2}, groups * lanes);
+    recurrent = pack_state({0, 1});
+    candidate = pack_state({2});
   } else if (kind != CellKind::indrnn) {
-    recurrent = pack_state(input_gates(kind), groups * width);
+    recurrent = pack_state(input_gates(kind));
   }
-  if (projects) {
-    projection = Buffer<Real>(checked_product(plain_panels(P, lanes) * plain_width * lanes, H));
-    pack_transposed(w.weights[Weight::weight_hr], P, H, lanes, projection.data());
-  }
+  if (projects)
+    projection = pack_matrix(w, Weight::weight_hr, P, H,
+                             {P, plain_panels(P, lanes), plain_width, lanes, {0}});
 
   // Both biases are summed once; only n_h of a GRU keeps its own.
   start = Buffer<Real>(groups * width);
@@ -254,13 +299,16 @@ void Cell<Real>::pack_forward(const CellWeights<Real>& w) {
 
 template <class Real>
 std::size_t Cell<Real>::bytes() const {
-  std::size_t values = 0;
+  std::size_t values = 0, words = 0;
   for (const Buffer<Real>* buffer :
-       {&start, &input, &recurrent, &candidate, &candidate_start, &input_transposed,
-        &recurrent_transposed, &candidate_transposed, &projection, &projection_transposed,
-        &vectors_})
+       {&start, &candidate_start, &input_transposed, &recurrent_transposed, &candidate_transposed,
+        &projection_transposed, &vectors_})
     values += buffer->size();
-  return sizeof(*this) + values * sizeof(Real);
+  for (const Panels<Real>* matrix : {&input, &recurrent, &candidate, &projection}) {
+    values += matrix->values.size();
+    words += matrix->words.size() + matrix->scales.size() + matrix->sums.size();
+  }
+  return sizeof(*this) + values * sizeof(Real) + words * sizeof(std::uint32_t);
 }
 
 template <class Real>

@@ -3,7 +3,9 @@
 #pragma once
 
 #include "dispatch.h"
+#include "dispatch_small.h"
 #include "memory.h"
+#include "sequence/quantize.h"
 #include "types.h"
 
 namespace fastrnn {
@@ -12,13 +14,27 @@ namespace fastrnn {
 // As PyTorch stores them: weight_ih (G H, I), weight_hh (G H, P), biases (G H) or null, weight_hr
 // (P, H), where there is a projection; peephole and slope as in CellOptions; IndRNN: weight_hh (H).
 // options: null for the plain cell; their pointers are set here, from the weights.
+// precision (float alone, inference alone): of the matrices, but for IndRNN's weight_hh; small_*: they
+// themselves, or else they are made from `weights`.
 template <class Real>
 struct CellWeights {
   CellKind kind;
   Index input_size, hidden_size, output_size;
   WeightPointers<const Real*> weights;
   const CellOptions<Real>* options;
+  Precision precision = Precision::float32;
+  SmallMatrix small_ih, small_hh, small_hr;
 };
+
+// A matrix packed for products: `values`, or with a small precision words, and for int8 the others.
+template <class Real>
+struct Panels {
+  Buffer<Real> values;
+  Buffer<std::uint32_t> words;
+  Buffer<float> scales;
+  Buffer<std::int32_t> sums;
+};
+struct PanelLayout;
 
 // Blocks of H values that training keeps of a row's step; general: of a cell with options.
 int cached_blocks(CellKind kind, bool general);
@@ -45,7 +61,8 @@ Index plain_panels(Index columns, int lanes);
 template <class Real>
 class Cell {
  public:
-  // `training` also packs the transposed weights that backward needs.
+  // `training` also packs the transposed weights that backward needs. Throws std::invalid_argument
+  // where precision or its matrices are not what CellWeights says.
   Cell(const CellWeights<Real>& weights, bool training);
 
   const CellKind kind;
@@ -55,6 +72,7 @@ class Cell {
   const Index z_values;  // from a row of z to the next: a cache line more, as rows a power of two
                          // apart share cache sets
   const bool training, general;
+  const Precision precision;
   const Kernels<Real>& kernels;
   const CellKernels<Real>& steps;
 
@@ -74,14 +92,15 @@ class Cell {
   const Index d_z_values, d_units_at, d_output_at;
 
   Buffer<Real> start;             // biases as accumulators begin: panels of the input product
-  Buffer<Real> input;             // weight_ih
-  Buffer<Real> recurrent;         // weight_hh; GRU reset before: its r and z
-  Buffer<Real> candidate;         // GRU reset before: weight_hh of n
+  Panels<Real> input;             // weight_ih
+  Panels<Real> recurrent;         // weight_hh; GRU reset before: its r and z
+  Panels<Real> candidate;         // GRU reset before: weight_hh of n
+  Panels<Real> projection;        // weight_hr
   Buffer<Real> candidate_start;   // GRU: b_hn, [group][lane], the start of n_h
   Buffer<Real> input_transposed;  // d_z -> d_x: depth is the blocks of d_z that weight_ih has
   Buffer<Real> recurrent_transposed;
   Buffer<Real> candidate_transposed;
-  Buffer<Real> projection, projection_transposed;
+  Buffer<Real> projection_transposed;
 
   const CellOptions<Real>* options() const { return general ? &options_ : nullptr; }
   std::size_t bytes() const;  // of all that is packed
@@ -92,6 +111,8 @@ class Cell {
 
  private:
   void pack_forward(const CellWeights<Real>& w);
+  Panels<Real> pack_matrix(const CellWeights<Real>& w, Weight weight, Index rows, Index depth,
+                           const PanelLayout& layout);
   void pack_backward(const CellWeights<Real>& w);
   void keep_vectors(const CellWeights<Real>& w);
 

@@ -43,14 +43,14 @@ void cell_step(const Cell<Real>& cell, const StepRows<Real>& rows, CellForward<R
   meet();
 }
 
-// Outputs [begin, end) of the units; begin is a multiple of a panel. zeros: for all panels.
+// Outputs [begin, end) of the units; begin is a multiple of a panel. zeros: for all panels. scratch: as in
+// ZRows.
 template <class Real>
 void project_step(const Cell<Real>& cell, Index rows, Index begin, Index end, const Real* zeros,
-                  const Real* const* units, Real* const* y) {
+                  const Real* const* units, Real* const* y, unsigned char* const* scratch) {
   const Index width = plain_width * cell.kernels.lanes;
-  cell.kernels.product[plain_width]({rows, cell.hidden_size, begin / width,
-                                     (end + width - 1) / width, cell.output_size, units, 0,
-                                     cell.projection.data(), zeros, y, 0, width});
+  projection_product(cell, rows, begin / width, (end + width - 1) / width, units, zeros, y,
+                     scratch);
 }
 
 }  // namespace fastrnn

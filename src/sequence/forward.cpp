@@ -36,7 +36,8 @@ class Forward : Pass<Real> {
     Index group_begin, group_end;
     Real* z;
     Real** z_rows;
-    Real** z_state;  // of a normalised recurrent product
+    Real** z_state;           // of a normalised recurrent product
+    unsigned char** scratch;  // of products
     const Real** x;
     Index* tokens;
     const Real** h_prev;
@@ -70,6 +71,7 @@ class Forward : Pass<Real> {
       m.z_rows = workspace_.template take<Real*>(m.chunk_rows);
       for (Index row = 0; row < m.chunk_rows; ++row) m.z_rows[row] = m.z + row * cell.z_values;
       if (cell.normalizes) m.z_state = Base::scratch_rows(n, cell.z_values);
+      m.scratch = product_scratch(cell, m.chunk_rows);
       m.x = workspace_.template take<const Real*>(m.chunk_rows);
       m.tokens = workspace_.template take<Index>(m.chunk_rows);
       m.h_prev = workspace_.template take<const Real*>(n);
@@ -89,6 +91,15 @@ class Forward : Pass<Real> {
     }
   }
 
+  unsigned char** product_scratch(const Cell<Real>& cell, Index rows) const {
+    const Index bytes = scratch_bytes(cell);
+    if (bytes == 0) return nullptr;
+    unsigned char** const out = workspace_.template take<unsigned char*>(rows);
+    unsigned char* const from = workspace_.template take<unsigned char>(rows * bytes);
+    for (Index row = 0; row < rows; ++row) out[row] = from + row * bytes;
+    return out;
+  }
+
   bool keeps() const { return out_.cache && out_.checkpoint_every == 0; }
 
   void run_direction(Member& m, int d, int member) {
@@ -105,7 +116,8 @@ class Forward : Pass<Real> {
       }
       if (used == 0) break;
       if (rows_.steps > 1 || cells_[d]->normalizes)
-        input_product(*cells_[d], {used, m.group_begin, m.group_end, m.z_rows}, m.x, tokens(m));
+        input_product(*cells_[d], {used, m.group_begin, m.group_end, m.z_rows, false, m.scratch},
+                      m.x, tokens(m));
       for (Index row = 0; s < end; ++s, row += alive) {
         alive = m.part.alive(rows_, s, alive);
         step(m, d, s, alive, m.z_rows + row);
@@ -153,7 +165,7 @@ class Forward : Pass<Real> {
     if (out_.cache && every > 0 && s % every == 0) keep_c(m, d, s, n);
     const bool hoisted = rows_.steps > 1 || cell.normalizes;
     const StepRows<Real> rows = {
-        {n, m.group_begin, m.group_end, z_rows, (s + workspace_.turn()) % 2 == 1},
+        {n, m.group_begin, m.group_end, z_rows, (s + workspace_.turn()) % 2 == 1, m.scratch},
         m.z_state,
         hoisted ? nullptr : m.x,
         hoisted ? nullptr : tokens(m),
@@ -175,7 +187,8 @@ class Forward : Pass<Real> {
     const auto meet = [&] { m.group->barrier.wait(); };
     cell_step(cell, rows, gates, meet);
     if (cell.projects) {
-      project_step(cell, n, m.part.output_begin, m.part.output_end, this->zeros_, m.h, m.y);
+      project_step(cell, n, m.part.output_begin, m.part.output_end, this->zeros_, m.h, m.y,
+                   m.scratch);
       meet();
     }
     std::copy_n(m.y, n, m.h_prev);

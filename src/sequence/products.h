@@ -6,13 +6,19 @@
 
 namespace fastrnn {
 
-// Rows of z, and the groups of hidden units to be computed of them; last_first as in Product.
+// Rows of z, and the groups of hidden units to be computed of them; last_first as in Product. scratch:
+// for each row scratch_bytes(cell) of the caller's own, null where that is 0.
 template <class Real>
 struct ZRows {
   Index count, group_begin, group_end;
   Real* const* z;
   bool last_first = false;
+  unsigned char* const* scratch = nullptr;
 };
+
+// What products need of scratch for a row: to prepare it for small weights (kernels/quantized.h).
+template <class Real>
+Index scratch_bytes(const Cell<Real>& cell);
 
 // Rows of z to have at once, for `rows` rows a step and that many steps: whole steps, at least one.
 template <class Real>
@@ -49,5 +55,12 @@ void normalized_product_back(const Cell<Real>& cell, Index rows, Real* const* d_
 template <class Real>
 void step_product(const Cell<Real>& cell, const ZRows<Real>& rows, const Real* const* x,
                   const Index* tokens, const Real* const* h_prev);
+
+// y = weight_hr times h, for columns of the panels [panel_begin, panel_end) of plain_width vectors; zeros: as
+// many as those have columns. scratch as in ZRows.
+template <class Real>
+void projection_product(const Cell<Real>& cell, Index rows, Index panel_begin, Index panel_end,
+                        const Real* const* h, const Real* zeros, Real* const* y,
+                        unsigned char* const* scratch);
 
 }  // namespace fastrnn

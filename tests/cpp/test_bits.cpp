@@ -102,6 +102,7 @@ struct Shape {
   Index T, B, I, H, D;
   bool ragged, tokens;
   const Variant* variant = nullptr;
+  Precision precision = Precision::float32;
   Index rows() const { return gate_count(kind) * H; }
   Index outputs() const { return variant && variant->projects ? (H + 1) / 2 : H; }
 };
@@ -155,8 +156,8 @@ struct Direction {
       options.norm.epsilon = Real(1e-5);
     }
     return Cell<Real>({s.kind, s.I, s.H, s.outputs(), pointers<const Real*>(*this),
-                       s.variant ? &options : nullptr},
-                      true);
+                       s.variant ? &options : nullptr, s.precision},
+                      s.precision == Precision::float32);
   }
 };
 
@@ -422,18 +423,22 @@ void run_stack(const Shape& s, Line& line) {
 }
 
 template <class Real>
-void print_stacks() {
-  const CellKind kinds[] = {CellKind::lstm, CellKind::gru, CellKind::rnn_tanh};
+void print_stacks(Precision precision) {
+  const CellKind kinds[] = {CellKind::lstm, CellKind::gru, CellKind::gru_reset_before,
+                            CellKind::rnn_tanh};
+  const char* const names[] = {"stack", "bf16 stack", "", "int8 stack"};
   for (const CellKind kind : kinds)
     for (const bool ragged : {false, true}) {
       const Index H = gate_count(kind) == 1 ? 100 : 48;
-      const Shape shapes[] = {{kind, 70, ragged ? 3 : 1, 5, H, 1, ragged, false},
-                              {kind, 9, 5, 5, 17, 2, ragged, false},
-                              {kind, 3, 70, 5, 17, 1, ragged, false}};
+      const Shape shapes[] = {
+          {kind, 70, ragged ? 3 : 1, 5, H, 1, ragged, false, nullptr, precision},
+          {kind, 9, 5, 5, 17, 2, ragged, false, nullptr, precision},
+          {kind, 3, 70, 5, 17, 1, ragged, false, nullptr, precision}};
       for (const Shape& s : shapes) {
         char text[100];
-        std::snprintf(text, sizeof text, "stack %d T %td B %td H %td D %td%s",
-                      static_cast<int>(kind), s.T, s.B, s.H, s.D, ragged ? " ragged" : "");
+        std::snprintf(text, sizeof text, "%s %d T %td B %td H %td D %td%s",
+                      names[static_cast<int>(precision)], static_cast<int>(s.kind), s.T, s.B, s.H,
+                      s.D, ragged ? " ragged" : "");
         print_case(named<Real>(text), [&](Line& line) { run_stack<Real>(s, line); });
       }
     }
@@ -582,7 +587,7 @@ template <class Real>
 void print_all() {
   print_layers<Real>();
   print_variants<Real>();
-  print_stacks<Real>();
+  print_stacks<Real>(Precision::float32);
   print_case(named<Real>("non-linearities"), run_nonlinearities<Real>);
   print_case(named<Real>("linear"), run_linear<Real>);
   print_case(named<Real>("layer norm"), run_layer_norm<Real>);
@@ -596,6 +601,8 @@ int print_hashes(const char* isa) {
     return 1;
   }
   print_all<float>();
+  print_stacks<float>(Precision::bf16);
+  print_stacks<float>(Precision::int8);
   print_all<double>();
   return failed;
 }

@@ -103,7 +103,7 @@ static const char* amplify(const fr_model* model, const wav* recording) {
 }
 
 static int complain(const char* path, const char* problem) {
-  fprintf(stderr, "amplifier: %s: %s\n", path, problem);
+  fprintf(stderr, "amplifier: %s%s%s\n", path, *path ? ": " : "", problem);
   return 1;
 }
 
@@ -118,9 +118,9 @@ int main(int argc, char** argv) {
   fr_model* model;
   int status = 0;
   if (fr_model_load(argv[1], NULL, &model)) {
-    status = complain(argv[1], fr_last_error());
+    status = complain("", fr_last_error());
   } else if ((problem = amplify(model, &recording)) != NULL) {
-    status = complain(argv[1], problem);
+    status = complain("", problem);
   } else if ((problem = wav_write(argv[3], &recording)) != NULL) {
     status = complain(argv[3], problem);
   }

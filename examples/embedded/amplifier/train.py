@@ -123,7 +123,30 @@ def write_wav(path, signal):
         file.writeframes(np.clip(np.rint(32768 * signal), -32768, 32767).astype("<i2").tobytes())
 
 
-def main(out, hidden=32, quick=False, seed=0):
+def draw(path, x, target, y):
+    """Draw 15 ms of a loud note, over time and as output over input."""
+    import matplotlib.pyplot as plt
+
+    count = 15 * RATE // 1000
+    late = range(RATE // 5, 7 * RATE, RATE // 4)  # of each pluck, when its noise is gone
+    start = max(late, key=lambda at: np.sum(x[at : at + count] ** 2))
+    x, target, y = (signal[start : start + count] for signal in (x, target, y))
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(9, 3.2), width_ratios=(3, 1), layout="constrained"
+    )
+    t = np.arange(count) / RATE * 1000
+    left.plot(t, x, color="0.7", label="into the amplifier")
+    for axes, over in ((left, t), (right, x)):
+        axes.plot(over, target, color="C0", linewidth=4, alpha=0.5, label="out of it")
+        axes.plot(over, y, color="k", linewidth=0.8, label="out of the network")
+    left.set(xlabel="ms")
+    left.legend(loc="upper right", bbox_to_anchor=(1, 1.17), ncols=3, frameon=False)
+    right.set(xlabel="in", ylabel="out")
+    figure.savefig(path, dpi=100)
+    print(f"figure: {path}")
+
+
+def main(out, hidden=32, quick=False, seed=0, plot=None):
     """Train, write the files and return the ESR on what was not trained on."""
     rng = np.random.default_rng(seed)
     x = plucked(rng, 30)
@@ -141,6 +164,8 @@ def main(out, hidden=32, quick=False, seed=0):
     fastrnn.save(model, out / "model.safetensors", {"sample_rate": RATE, "esr": float(ratio)})
     write_wav(out / "input.wav", held_out)
     write_wav(out / "target.wav", target)
+    if plot:
+        draw(plot, held_out[:, 0], target[:, 0], y[:, 0])
     print(f"written: model.safetensors, input.wav, target.wav in {out}")
     return ratio
 
@@ -149,5 +174,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--out", default=".", help="folder for model and recordings")
     parser.add_argument("--hidden", type=int, default=32, help="(default: 32)")
+    parser.add_argument("--plot", metavar="FILE", help="draw what it learned (needs matplotlib)")
     parser.add_argument("--quick", action="store_true", help="a few seconds, for a first try")
     main(**vars(parser.parse_args()))

@@ -136,6 +136,12 @@ static int score_file(batch* b, FILE* file) {
   int more;
   if (read_line(&l, &more)) return 1;
   if (!more) return fail("line 1: expected the names of the columns, got an empty file");
+  size_t columns = 1;
+  for (const char* c = l.text; *c; ++c) columns += *c == ',';
+  if (columns != b->inputs + 1) {
+    return fail("line 1: expected an id and %zu columns for the model's inputs, got %zu columns",
+                b->inputs, columns);
+  }
   printf("id");
   for (size_t k = 0; k < b->outputs; ++k) printf(",score_%zu", k);
   putchar('\n');

@@ -137,21 +137,21 @@ def write_wav(path, signal):
 def main(out, quick=False, seed=0):
     """Train, write the files and return area under the curve and accuracy."""
     rng = np.random.default_rng(seed)
-    data = [recording(rng) for _ in range(20 if quick else 120)]
+    data = [recording(rng) for _ in range(30 if quick else 120)]
     x = np.stack([features(signal) for signal, _ in data])  # (N, T, bands)
     labels = np.stack([spoken for _, spoken in data])[..., None]
     body = [fastrnn.GRU(BANDS, 32, seed=seed), fastrnn.Linear(32, 1, seed=seed)]
     logits = fastrnn.Sequential(*body)
     optimizer = fastrnn.optim.Adam(logits, lr=0.01)
     trainer = fastrnn.Trainer(logits, cross_entropy, optimizer, clip_norm=1.0)
-    trainer.fit((x, labels), batch_size=4, epochs=4 if quick else 15, progress=False)
+    trainer.fit((x, labels), batch_size=4, epochs=6 if quick else 15, progress=False)
     model = fastrnn.Sequential(*body, fastrnn.Sigmoid())
     held_out = [recording(rng) for _ in range(10)]
     scores = np.concatenate([model(features(signal)[:, None])[0].ravel() for signal, _ in held_out])
     spoken = np.concatenate([each for _, each in held_out])
     area, accuracy = area_under_curve(scores, spoken), np.mean((scores > 0.5) == spoken)
-    print(f"{len(spoken)} held-out frames, {spoken.mean():.0%} speech: area under the ROC curve", end="")
-    print(f" {area:.4f}, {accuracy:.1%} right")
+    print(f"{len(spoken)} held-out frames, {spoken.mean():.0%} of them speech")
+    print(f"area under the ROC curve {area:.4f}, {accuracy:.1%} right")
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     fastrnn.save(model, out / "model.safetensors", {"sample_rate": RATE, "hop": HOP})

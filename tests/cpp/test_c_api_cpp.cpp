@@ -1,0 +1,2 @@
+// The same test, compiled as C++.
+#include "test_c_api.c"  // NOLINT
