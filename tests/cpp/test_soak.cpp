@@ -34,7 +34,8 @@ Memory memory() {
 #if defined(__linux__)
   if (std::FILE* file = std::fopen("/proc/self/statm", "r")) {
     long all = 0, pages = 0;
-    if (std::fscanf(file, "%ld %ld", &all, &pages) == 2) now.resident = pages * sysconf(_SC_PAGESIZE);
+    if (std::fscanf(file, "%ld %ld", &all, &pages) == 2)
+      now.resident = pages * sysconf(_SC_PAGESIZE);
     std::fclose(file);
   }
 #endif
