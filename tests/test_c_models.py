@@ -200,7 +200,7 @@ JSON = st.recursive(
 
 
 @hypothesis.given(st.dictionaries(st.text(), JSON), st.booleans(), st.sampled_from([None, 1]))
-def test_json_of_python_is_read_and_what_is_cut_off_is_not(metadata, ascii_only, indent):
+def test_json_of_python_is_read_but_not_a_part_of_it(metadata, ascii_only, indent):
     description = describe("Linear", LINEAR, metadata)
     text = json.dumps(description, ensure_ascii=ascii_only, indent=indent)
     content = safetensors(LINEAR_TENSORS, fastrnn=text)

@@ -13,11 +13,12 @@ namespace fastrnn {
 namespace FASTRNN_TARGET {
 namespace {
 
-// Two words are four or eight steps of k.
+// A word is two or four steps of k.
+constexpr int unrolled_words = (unrolled_steps + 1) / 2;
 #ifdef __clang__
-#define FASTRNN_UNROLL_2 _Pragma("clang loop unroll_count(2)")
+#define FASTRNN_UNROLL_WORDS _Pragma("clang loop unroll_count(unrolled_words)")
 #else
-#define FASTRNN_UNROLL_2 _Pragma("GCC unroll 2")
+#define FASTRNN_UNROLL_WORDS _Pragma("GCC unroll unrolled_words")
 #endif
 
 // Where a tile of rows x columns begins and ends.
@@ -101,7 +102,7 @@ struct Bf16 {
     const TilePlace<Rows, Columns, Width> place(p, panel, row);
     Vec<float> acc[Rows][Columns];
     unroll<Rows>([&](auto r) { unroll<Columns>([&](auto j) { acc[r][j] = place.begin(r, j); }); });
-    FASTRNN_UNROLL_2
+    FASTRNN_UNROLL_WORDS
     for (Index i = 0; i < pairs; ++i, w += step) {
       if (Rows > Columns) prefetch_words<Width>(w);
       bf16_step<Width, false>(acc, a, 2 * i, w, panel_size);
@@ -173,7 +174,7 @@ struct Int8 {
   static inline __attribute__((always_inline)) void accumulate(
       Ints (&acc)[Rows][Columns], const unsigned char* const (&a)[Rows], const std::uint32_t* w,
       Index panel_size, Index words) {
-    FASTRNN_UNROLL_2
+    FASTRNN_UNROLL_WORDS
     for (Index i = 0; i < words; ++i, w += Width * Vec<float>::lanes) {
       if constexpr (Rows < Columns) {
         Quad x[Rows];
@@ -260,7 +261,7 @@ struct Bf16Dot {
     const TilePlace<Rows, Columns, Width> place(p, panel, row);
     Vec<float> acc[Rows][Columns];
     unroll<Rows>([&](auto r) { unroll<Columns>([&](auto j) { acc[r][j] = place.begin(r, j); }); });
-    FASTRNN_UNROLL_2
+    FASTRNN_UNROLL_WORDS
     for (Index i = 0; i < words; ++i, w += step) {
       if (Rows > Columns) prefetch_words<Width>(w);
       Words b[Columns];
