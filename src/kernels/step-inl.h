@@ -167,7 +167,7 @@ void gru_step(const StepCell& s, const StepRow& row) {
 
 // Reset gate before the product: n waits for r of all units.
 void gru_before_step(const StepCell& s, const StepRow& row) {
-  constexpr int most = 4;
+  constexpr int most = 2;
   const Index groups = (s.hidden_size + step_lanes - 1) / step_lanes;
   float candidate[step_most_units], update[step_most_units], reset_h[step_most_units];
   in_parts<most>(groups, row.last_first, [&](auto count, Index group) {
@@ -205,7 +205,7 @@ void gru_before_step(const StepCell& s, const StepRow& row) {
 // A group of an RNN is two vectors of units.
 template <class Activation>
 void rnn_step(const StepCell& s, const StepRow& row) {
-  constexpr int most = 4;
+  constexpr int most = 2;
   const Index groups = (s.hidden_size + 2 * step_lanes - 1) / (2 * step_lanes);
   finish_step(s, groups <= most, row, [&](float* h_next) {
     in_parts<most>(groups, row.last_first, [&](auto count, Index group) {

@@ -7,7 +7,8 @@ namespace {
 
 const StepKernels& choose_steps() {
   const std::string& isa = active_isa();
-  const StepKernels* chosen = nullptr;
+  static const StepKernels none = {};
+  const StepKernels* chosen = &none;
 #ifdef FASTRNN_HAVE_AVX512
   if (isa == "avx512") chosen = &avx512::step_kernels;
 #endif
@@ -16,9 +17,6 @@ const StepKernels& choose_steps() {
 #endif
 #ifdef FASTRNN_HAVE_NEON
   if (isa == "neon") chosen = &neon::step_kernels;
-#endif
-#ifdef FASTRNN_HAVE_GENERIC
-  if (isa == "generic") chosen = &generic::step_kernels;
 #endif
   return *chosen;
 }

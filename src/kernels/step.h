@@ -37,14 +37,13 @@ struct StepKernels {
   void (*linear)(const StepLinear& linear, const float* x, float* y);  // y must not overlap x
 };
 
-// Of the active instruction set (dispatch.h).
+// Of the active instruction set (dispatch.h); all null for generic, where the time is that of the sums.
 const StepKernels& step_kernels();
 
 #define FASTRNN_DECLARE_STEP(target)     \
   namespace target {                     \
   extern const StepKernels step_kernels; \
   }
-FASTRNN_DECLARE_STEP(generic)
 FASTRNN_DECLARE_STEP(avx2)
 FASTRNN_DECLARE_STEP(avx512)
 FASTRNN_DECLARE_STEP(neon)

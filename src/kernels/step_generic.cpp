@@ -1,4 +1,0 @@
-#define FASTRNN_TARGET generic
-#include "simd/vec_generic.h"
-//
-#include "kernels/step-inl.h"
