@@ -386,6 +386,14 @@ def test_wrong_arguments_are_named(wrong):
         assert not y.any()
 
 
+def test_no_steps_take_no_time_whatever_the_batch(tmp_path):
+    tokens = CModel(file_of(fastrnn.Embedding(9, 4), tmp_path))
+    most = 2 ** (8 * ctypes.sizeof(ctypes.c_size_t)) - 1
+    ids, y = np.zeros(1, np.int32), np.zeros(1, np.float32)
+    arguments = (tokens.handle, ids.ctypes.data, most, 0, None, y.ctypes.data)
+    c_library.check(lib.fr_model_run_tokens(*arguments))
+
+
 def test_a_call_that_failed_leaves_the_streams_usable(wrong):
     calls, keep = wrong
     for call in calls.values():

@@ -21,14 +21,16 @@ export LSAN_OPTIONS=suppressions=$suppressions/lsan.supp:print_suppressions=0
 build() { # folder, sanitizers, options...
   local folder=$out/$1 sanitizers=$2
   shift 2
-  cmake -G Ninja -S . -B "$folder" -DCMAKE_CXX_COMPILER="$clang" -DFASTRNN_BUILD_TESTS=ON \
+  cmake -G Ninja -S . -B "$folder" -DCMAKE_CXX_COMPILER="$clang" -DCMAKE_C_COMPILER="${clang/++/}" -DFASTRNN_BUILD_TESTS=ON \
     -DFASTRNN_SANITIZE="$sanitizers" ${TRUST_CMAKE:-} "$@" >"$folder.log" 2>&1 &&
     ninja -C "$folder" -j "$jobs" >>"$folder.log" 2>&1 || { tail -30 "$folder.log"; return 1; }
 }
 
+# One build for the C++ tests and for fuzzing, as compiling the kernels takes longest.
+checked() { build asan address,undefined -DFASTRNN_PYTHON=OFF -DFASTRNN_OPENMP=OFF -DFASTRNN_FUZZ=ON; }
+
 asan() { # all C++ tests
-  build asan address,undefined -DFASTRNN_PYTHON=OFF -DFASTRNN_OPENMP=OFF &&
-    ctest --test-dir "$out/asan" --output-on-failure
+  checked && ctest --test-dir "$out/asan" --output-on-failure
 }
 
 # A copy of what git knows, with the modules built here: the checkout's own stay as they are.
@@ -66,14 +68,14 @@ tsan() {
 }
 
 fuzz() {
-  build fuzz address,undefined -DFASTRNN_PYTHON=OFF -DFASTRNN_OPENMP=OFF -DFASTRNN_FUZZ=ON || return
+  checked || return
   local target status=0
   for target in loader shapes; do
     mkdir -p "$out/found/$target"
     local options="-max_total_time=$fuzz_seconds -malloc_limit_mb=256 -timeout=10 -print_final_stats=1"
     [ $target = loader ] && options+=" -dict=tests/fuzz/loader.dict -max_len=8192"
     [ $target = shapes ] && options+=" -max_len=128"
-    "$out/fuzz/fuzz_$target" $options -artifact_prefix="$out/found/$target-" "$out/found/$target" \
+    "$out/asan/fuzz_$target" $options -artifact_prefix="$out/found/$target-" "$out/found/$target" \
       tests/fuzz/corpus/$target >"$out/fuzz_$target.log" 2>&1 || status=1
     grep -E '^(Done|stat::number_of_executed|==.*ERROR|SUMMARY|#.*cov:)' "$out/fuzz_$target.log" | tail -4
   done

@@ -34,7 +34,8 @@ Memory memory() {
 #if defined(__linux__)
   if (std::FILE* file = std::fopen("/proc/self/statm", "r")) {
     long all = 0, pages = 0;
-    if (std::fscanf(file, "%ld %ld", &all, &pages) == 2) now.resident = pages * sysconf(_SC_PAGESIZE);
+    if (std::fscanf(file, "%ld %ld", &all, &pages) == 2)
+      now.resident = pages * sysconf(_SC_PAGESIZE);
     std::fclose(file);
   }
 #endif
@@ -106,7 +107,8 @@ bool soak_steps(const std::string& file, long steps) {
 // The `i`-th cycle: a model in one of the precisions, whole sequences, two streams, one of which outlives
 // the model; and the file cut somewhere, which must fail.
 void cycle(const std::string& file, long i) {
-  constexpr fr_precision precisions[] = {FR_PRECISION_AS_STORED, FR_PRECISION_FLOAT32};
+  constexpr fr_precision precisions[] = {FR_PRECISION_AS_STORED, FR_PRECISION_BF16,
+                                         FR_PRECISION_INT8};
   fr_model* model = loaded(file, precisions[static_cast<std::size_t>(i) % std::size(precisions)]);
   float x[3 * inputs] = {}, y[3 * outputs];
   must(fr_model_run(model, x, 1, 3, nullptr, y) == FR_OK, "fr_model_run");

@@ -62,7 +62,10 @@ class Layers {
       const unsigned seed = static_cast<unsigned>(i) + 1;
       const Values ih = values(rows * in, seed, 0.3f), hh = values(rows * s.H, seed + 9, 0.3f);
       const Values bias = values(rows, seed + 17);
-      CellWeights<float> weights = {s.kind, in, s.H, s.H, {}, nullptr};
+      CellWeights<float> weights = {};
+      weights.kind = s.kind;
+      weights.input_size = in;
+      weights.hidden_size = weights.output_size = s.H;
       weights.weights[Weight::weight_ih] = ih.data();
       weights.weights[Weight::weight_hh] = hh.data();
       weights.weights[Weight::bias_ih] = weights.weights[Weight::bias_hh] = bias.data();
@@ -99,7 +102,8 @@ class Layers {
   Values train() const {
     const Index width = s_.directions * s_.H, rows = gate_count(s_.kind) * s_.H;
     const LayerInput<float> in = input();
-    Values y(static_cast<std::size_t>(s_.T * s_.B * width)), h(static_cast<std::size_t>(s_.B * width));
+    Values y(static_cast<std::size_t>(s_.T * s_.B * width)),
+        h(static_cast<std::size_t>(s_.B * width));
     Values c(h.size()), d_h(h.size()), d_c(h.size()), d_x(x_.size());
     // One value more, so that there is an address where nothing is kept.
     Values cache(static_cast<std::size_t>(
@@ -168,8 +172,8 @@ Job elementwise_job() {
             layer_norm_forward<float>({N, C, param.data(), ones.data(), nullptr, 1e-5f, y.data(),
                                        mean.data(), rstd.data()});
             std::vector<Index> targets(static_cast<std::size_t>(N), 7);
-            cross_entropy<float>({N, C, -1, y.data(), targets.data(), nullptr, losses.data(),
-                                  momentum.data()});
+            cross_entropy<float>(
+                {N, C, -1, y.data(), targets.data(), nullptr, losses.data(), momentum.data()});
             apply(Nonlinearity::tanh, momentum.data(), y.data(), n);
             y.insert(y.end(), losses.begin(), losses.end());
             y.push_back(static_cast<float>(sum_of_squares(param.data(), n)));
@@ -179,23 +183,24 @@ Job elementwise_job() {
 
 // Members of a team write in turn what the next one reads: wrong as soon as one passes too early.
 Job barrier_job(int members) {
-  return {"barrier of " + std::to_string(members), [members] {
-            constexpr int rounds = 200;
-            SpinBarrier barrier;
-            std::vector<int> at(static_cast<std::size_t>(members));  // not atomic: the barrier is all
-            std::atomic<int> wrong{0};
-            barrier.set_members(members);
-            auto body = [&](int member, int) {
-              for (int round = 1; round <= rounds; ++round) {
-                at[static_cast<std::size_t>(member)] = round;
-                barrier.wait();
-                if (at[static_cast<std::size_t>((member + 1) % members)] != round) ++wrong;
-                barrier.wait();
-              }
-            };
-            run_team(members, body);
-            return Values{static_cast<float>(wrong.load())};
-          }};
+  return {
+      "barrier of " + std::to_string(members), [members] {
+        constexpr int rounds = 200;
+        SpinBarrier barrier;
+        std::vector<int> at(static_cast<std::size_t>(members));  // not atomic: the barrier is all
+        std::atomic<int> wrong{0};
+        barrier.set_members(members);
+        auto body = [&](int member, int) {
+          for (int round = 1; round <= rounds; ++round) {
+            at[static_cast<std::size_t>(member)] = round;
+            barrier.wait();
+            if (at[static_cast<std::size_t>((member + 1) % members)] != round) ++wrong;
+            barrier.wait();
+          }
+        };
+        run_team(members, body);
+        return Values{static_cast<float>(wrong.load())};
+      }};
 }
 
 std::vector<Job> all_jobs() {
@@ -231,7 +236,8 @@ void wait_for_teams() {
   if (usable_threads() > 1) ++team_calls;
 }
 
-void call_all(const std::vector<Job>& jobs, const std::vector<Values>& expected, std::size_t first) {
+void call_all(const std::vector<Job>& jobs, const std::vector<Values>& expected,
+              std::size_t first) {
   for (std::size_t i = 0; i < jobs.size(); ++i) {
     const std::size_t job = (i + first) % jobs.size();
     wait_for_teams();

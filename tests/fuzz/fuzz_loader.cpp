@@ -26,8 +26,12 @@ bool same(const Values& a, const Values& b) {
 }
 
 Values inputs(std::size_t count) {
-  const float unusual[] = {0.0f, -0.0f, 1e30f, std::numeric_limits<float>::denorm_min(),
-                           std::numeric_limits<float>::infinity(), -3.0f};
+  const float unusual[] = {0.0f,
+                           -0.0f,
+                           1e30f,
+                           std::numeric_limits<float>::denorm_min(),
+                           std::numeric_limits<float>::infinity(),
+                           -3.0f};
   Values x(count);
   for (std::size_t i = 0; i < count; ++i)
     x[i] = i % 7 == 6 ? unusual[i / 7 % 6] : static_cast<float>(i % 11) / 8 - 0.5f;
@@ -158,6 +162,7 @@ extern "C" std::size_t LLVMFuzzerCustomMutator(std::uint8_t* data, std::size_t s
   if (8 + values.size() >= max_size) return LLVMFuzzerMutate(data, size, max_size);
   const std::size_t now = LLVMFuzzerMutate(data + 8, n, max_size - 8 - values.size());
   std::copy(values.begin(), values.end(), data + 8 + now);
-  for (std::size_t i = 0; i < 8; ++i) data[i] = static_cast<std::uint8_t>(std::uint64_t(now) >> (8 * i));
+  for (std::size_t i = 0; i < 8; ++i)
+    data[i] = static_cast<std::uint8_t>(std::uint64_t(now) >> (8 * i));
   return 8 + now + values.size();
 }

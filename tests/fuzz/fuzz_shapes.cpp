@@ -189,9 +189,13 @@ class Layer {
     for (int d = 0; d < s.D; ++d) {
       const Weights<Real> weights(s, inputs, choose);
       if (d == 0) zeros = std::make_unique<Weights<Real>>(weights);
-      const auto pointers = Weights<Real>::template pointers<const Real*>(weights);
-      const CellWeights<Real> all = {s.kind,   inputs, s.H, s.P,
-                                     pointers, s.general ? &s.options : nullptr};
+      CellWeights<Real> all = {};
+      all.kind = s.kind;
+      all.input_size = inputs;
+      all.hidden_size = s.H;
+      all.output_size = s.P;
+      all.weights = Weights<Real>::template pointers<const Real*>(weights);
+      if (s.general) all.options = &s.options;
       cells_[d] = std::make_unique<Cell<Real>>(all, true);
       cells[d] = cells_[d].get();
     }
@@ -290,7 +294,8 @@ class Pass {
     in.options = {};
     if (as_stack) {
       std::vector<const Cell<Real>*> cells;
-      for (const Layer<Real>& layer : layers) cells.insert(cells.end(), layer.cells, layer.cells + s_.D);
+      for (const Layer<Real>& layer : layers)
+        cells.insert(cells.end(), layer.cells, layer.cells + s_.D);
       must(stack_forward<Real>({cells.data(), count, s_.D}, in,
                                {y_.view(), h_n.data(), c_n.data(), nullptr, 0}, workspace, {}));
     }
@@ -335,8 +340,7 @@ void run(Choices choose) {
   Pass<Real> pass(s, choose);
   if (!stack) {
     const Values<Real> all = pass.train(layers[0], 0, choose);
-    if (s.checkpoint_every > 0)
-      must(same(all, pass.train(layers[0], s.checkpoint_every, choose)));
+    if (s.checkpoint_every > 0) must(same(all, pass.train(layers[0], s.checkpoint_every, choose)));
     return;
   }
   for (Index more = choose(1, 2); more > 0; --more) layers.emplace_back(s, s.width(), choose);
