@@ -407,6 +407,13 @@ def test_models_without_sizes(tmp_path, layers):
     refused(path, "FR_UNSUPPORTED", "expected a layer of which the sizes are known")
 
 
+def test_any_number_of_layers():
+    """In linear time, whatever is known of their sizes when."""
+    layers = [("Tanh", {})] * 100_000 + [("Linear", LINEAR)]
+    content = model_file(*layers, tensors={"100000.weight": f32(3, 2)})
+    assert CModel(content).info.input_size == 2
+
+
 # --- files ----------------------------------------------------------------------------------------
 
 
