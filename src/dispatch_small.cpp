@@ -56,6 +56,7 @@ const Target targets[] = {
 #ifdef FASTRNN_SMALL_GENERIC
     {"generic", always, &generic::kernels_small},
 #endif
+    {"", nullptr, nullptr},  // the end, and all there is where none are built
 };
 
 }  // namespace
@@ -63,7 +64,8 @@ const Target targets[] = {
 std::vector<const SmallKernels*> supported_small_kernels() {
   std::vector<const SmallKernels*> found;
   for (const Target& target : targets)
-    if (target.isa == active_isa() && target.supported()) found.push_back(target.kernels);
+    if (target.kernels && target.isa == active_isa() && target.supported())
+      found.push_back(target.kernels);
   return found;
 }
 
