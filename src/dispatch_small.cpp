@@ -9,7 +9,7 @@
 namespace fastrnn {
 namespace {
 
-struct Target {
+struct SmallTarget {
   const char* isa;  // of dispatch.h, to which it adds
   bool (*supported)();
   const SmallKernels* kernels;
@@ -28,7 +28,7 @@ bool has_dot_product() {
 }
 #endif
 
-const Target targets[] = {
+const SmallTarget small_targets[] = {
 #ifdef FASTRNN_SMALL_AVX512BF16
     {"avx512",
      [] { return __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16"); },
@@ -63,7 +63,7 @@ const Target targets[] = {
 
 std::vector<const SmallKernels*> supported_small_kernels() {
   std::vector<const SmallKernels*> found;
-  for (const Target& target : targets)
+  for (const SmallTarget& target : small_targets)
     if (target.kernels && target.isa == active_isa() && target.supported())
       found.push_back(target.kernels);
   return found;
