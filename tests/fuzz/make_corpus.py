@@ -1,4 +1,4 @@
-"""The seeds of the fuzz targets: tiny models with every layer that the C API knows, and some shapes.
+"""Make the seeds of the fuzz targets: tiny models with every layer of the C API, and some shapes.
 
     python tests/fuzz/make_corpus.py    (writes tests/fuzz/corpus/)
 
