@@ -53,7 +53,9 @@ const Target targets[] = {
 #ifdef FASTRNN_SMALL_NEON
     {"neon", always, &neon::kernels_small},
 #endif
+#ifdef FASTRNN_SMALL_GENERIC
     {"generic", always, &generic::kernels_small},
+#endif
 };
 
 }  // namespace

@@ -10,21 +10,30 @@ namespace fastrnn {
 
 constexpr Index step_most_units = 128;  // of a cell: what the kernels have room for
 
-// Packed weights as Cell (sequence/cell.h) has them: start, of GRU's n_h, input, recurrent, candidate.
-struct StepCell {
-  Index input_size, hidden_size;
-  const float *start, *candidate_start, *input, *recurrent, *candidate;
-};
-
 // As for Product with panels of plain_width: columns `out` of x (in).
 struct StepLinear {
   Index in, out;
   const float *start, *weight;
 };
 
+// Packed weights as Cell (sequence/cell.h) has them: start, of GRU's n_h, input, recurrent, candidate.
+// head: a linear layer that takes h_t; out 0: none.
+struct StepCell {
+  Index input_size, hidden_size;
+  const float *start, *candidate_start, *input, *recurrent, *candidate;
+  StepLinear head;
+};
+
+// A row's states h and c, which are replaced by those after the step. y: of the head. last_first: as of
+// Product, for weights that do not fit the first-level cache.
+struct StepRow {
+  const float* x;
+  float *h, *c, *y;
+  bool last_first;
+};
+
 struct StepKernels {
-  // By kind, the five that have a fast path: from x and h_{t-1}, c_{t-1} to h_t, c_t in their place.
-  void (*cells[5])(const StepCell& cell, const float* x, float* h, float* c);
+  void (*cells[5])(const StepCell& cell, const StepRow& row);  // by kind: those with a fast path
   void (*linear)(const StepLinear& linear, const float* x, float* y);  // y must not overlap x
 };
 

@@ -40,6 +40,7 @@ void gather_linear(const NetworkLayer& layer, Index token, float* y) {
 
 // Beyond these the weights no longer fit the second-level cache, and what one call saves is little.
 constexpr Index step_most_weights = 65536;
+constexpr Index step_most_head = 16;  // outputs of a linear layer that is done with the cell
 
 // A cell that the kernels of step.h know.
 void use_step(NetworkLayer& layer) {
@@ -55,7 +56,8 @@ void use_step(NetworkLayer& layer) {
                      cell.candidate_start.data(),
                      cell.input.values.data(),
                      cell.recurrent.values.data(),
-                     cell.candidate.values.data()};
+                     cell.candidate.values.data(),
+                     {}};
 }
 
 void relu(const float* x, float* y, Index n) {
@@ -130,6 +132,9 @@ void Network::add_linear(Index in, Index out, const float* weight, const float* 
   if (in * out > step_most_weights) return;
   layer.linear_step = step_kernels().linear;
   layer.step_linear = {in, out, layer.bias.data(), layer.weight.data()};
+  if (layers_.size() < 2) return;
+  NetworkLayer& before = layers_[layers_.size() - 2];
+  if (before.cell_step && out <= step_most_head) before.step_cell.head = layer.step_linear;
 }
 
 void Network::add_layer_norm(Index features, const float* weight, const float* bias,

@@ -39,7 +39,8 @@ struct NetworkLayer {
   std::vector<std::unique_ptr<Cell<float>>> cells;  // one or two directions
   MergeMode merge_mode = {};
   Index state_at = 0;  // in a stream's state: h, then c where there is one
-  // A row in one call (step.h), of a recurrent or linear layer that is small and plain; else null.
+  // A row in one call (step.h), of a recurrent or linear layer that is small and plain; else null. The
+  // layer that follows may be the cell's head.
   decltype(StepKernels::linear) linear_step = nullptr;
   StepLinear step_linear = {};
   std::remove_extent_t<decltype(StepKernels::cells)> cell_step = nullptr;

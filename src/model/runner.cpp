@@ -116,6 +116,7 @@ Runner::Runner(const Network& network, Index block_steps) : network_(network) {
       units = std::max(units, cell->hidden_size);
       scratch_stride_ = std::max(scratch_stride_, scratch_bytes(*cell));
     }
+  last_ = network.layers().data() + network.layers().size() - 1;
   small_ = std::all_of(network.layers().begin(), network.layers().end(), [](const auto& layer) {
     return layer.kind != NetworkLayer::Kind::recurrent || layer.cell_step;
   });
@@ -132,6 +133,10 @@ Runner::Runner(const Network& network, Index block_steps) : network_(network) {
   z_state_ = take(z_stride_);
   units_ = take(padded(units));
   reset_h_ = take(padded(units));
+  if (network.layers().size() == 2 && last_[-1].step_cell.head.out > 0) {
+    only_step_ = last_[-1].cell_step;
+    only_row_ = {nullptr, state_, state_ + last_[-1].out, nullptr, false};
+  }
   scratch_ = Buffer<unsigned char>(checked_product(block_, scratch_stride_));
   std::fill_n(memory_.data(), memory_.size(), 0.0f);
   reset();
@@ -146,28 +151,39 @@ void Runner::one_step(const float* x, const std::int32_t* token, float* y) {
   if (apart) std::copy_n(to, network_.output_size(), y);
 }
 
-// One call a layer.
+// One call a layer, or for a cell and its head.
 void Runner::small_step(const float* x, float* y) {
-  const std::vector<NetworkLayer>& layers = network_.layers();
-  const float* row = x;
-  for (std::size_t i = 0; i < layers.size(); ++i) {
-    const NetworkLayer& layer = layers[i];
-    float* to = i > 0 && i + 1 == layers.size() ? y : between_[i % 2];
-    if (layer.cell_step) {
-      to = state_ + layer.state_at;
-      layer.cell_step(layer.step_cell, row, to, to + layer.out);
-    } else if (layer.linear_step) {
-      layer.linear_step(layer.step_linear, row, to);
+  const NetworkLayer *const first = network_.layers().data(), *const last = last_;
+  last_first_ = !last_first_;
+  float *to = between_[0], *other = between_[1];
+  for (const NetworkLayer* layer = first; layer <= last; ++layer) {
+    if (layer->cell_step) {
+      float* const h = state_ + layer->state_at;
+      const bool has_head = layer->step_cell.head.out > 0;
+      float* const out = layer + has_head == last ? y : to;
+      layer->cell_step(layer->step_cell, {x, h, h + layer->out, out, last_first_});
+      x = has_head ? out : h;
+      layer += has_head;
     } else {
-      forward_rows(layer, 1, &row, nullptr, &to);
+      float* out = layer == last && layer != first ? y : to;
+      if (layer->linear_step)
+        layer->linear_step(layer->step_linear, x, out);
+      else
+        forward_rows(*layer, 1, &x, nullptr, &out);
+      x = out;
     }
-    row = to;
+    std::swap(to, other);
   }
-  if (row != y) std::copy_n(row, network_.output_size(), y);
+  if (x != y) std::copy_n(x, last->out, y);
 }
 
 void Runner::step(const float* x, float* y) {
-  if (small_)
+  if (only_step_) {
+    only_row_.x = x;
+    only_row_.y = y;
+    only_row_.last_first = !only_row_.last_first;
+    only_step_(last_[-1].step_cell, only_row_);
+  } else if (small_)
     small_step(x, y);
   else
     one_step(x, nullptr, y);

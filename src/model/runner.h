@@ -42,6 +42,10 @@ class Runner {
   void blocks(const float* x, const std::int32_t* tokens, Index steps, float* y);
 
   const Network& network_;
+  const NetworkLayer* last_;
+  // Of a network that is a small cell and its head, the commonest: a step is this call.
+  decltype(NetworkLayer::cell_step) only_step_ = nullptr;
+  StepRow only_row_ = {};
   Index block_;
   bool small_;  // each layer takes a row in one call
   // One allocation: the state; for each row of a block z and two rows between layers, for one more z of
