@@ -1,4 +1,4 @@
-"""The seeds of the fuzz targets: tiny models with every layer that the C API knows, and some shapes.
+"""Make the seeds of the fuzz targets: tiny models with every layer of the C API, and some shapes.
 
     python tests/fuzz/make_corpus.py    (writes tests/fuzz/corpus/)
 
@@ -12,6 +12,7 @@ import numpy as np
 
 import fastrnn
 
+QUANTIZED = {"gru": "int8", "lstm": "bf16"}
 CORPUS = pathlib.Path(__file__).parent / "corpus"
 
 
@@ -55,9 +56,9 @@ def main() -> None:
     for name, model in models().items():
         seed_weights(model)
         fastrnn.save(model, loader / name)
-        if name in ("gru", "lstm") and hasattr(fastrnn, "quantize"):
-            for precision in ("bf16", "int8"):
-                fastrnn.save(fastrnn.quantize(model, precision), loader / f"{name}-{precision}")
+        if name in QUANTIZED:
+            small = fastrnn.quantize(model, QUANTIZED[name])
+            fastrnn.save(small, loader / f"{name}-{QUANTIZED[name]}")
     (loader / "empty-header").write_bytes(struct.pack("<Q", 2) + b"{}")
     random = np.random.default_rng(2)
     for i in range(16):
