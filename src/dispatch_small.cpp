@@ -15,7 +15,7 @@ struct SmallTarget {
   const SmallKernels* kernels;
 };
 
-bool always() { return true; }
+[[maybe_unused]] bool always() { return true; }
 
 #ifdef FASTRNN_SMALL_NEONDOT
 bool has_dot_product() {
