@@ -17,7 +17,8 @@
  * FR_PRECISION_BF16_DOT.
  *
  * Errors: every function that can fail returns an fr_status, 0 where it did what it says. Then
- * fr_last_error() names the argument, what was expected and what came. Nothing is written half.
+ * fr_last_error() names the argument, what was expected and what came. Nothing is
+ * written half (but y, where memory runs out in fr_model_run).
  *
  * Compatibility: structs begin with their own size, so that later versions may add fields at their
  * end: a program built against this header runs with every later library of the same
@@ -81,7 +82,8 @@ typedef struct fr_model_options {
 } fr_model_options;
 
 /* options null: as stored. On failure *model is null. The file, or the memory, is not needed once
- * these return. */
+ * these return. A file of more than 16 MiB is mapped while it loads: meanwhile another program must
+ * not shorten it (SIGBUS), but may replace it by renaming, as fastrnn.save does. */
 FR_API fr_status fr_model_load(const char* path, const fr_model_options* options, fr_model** model);
 FR_API fr_status fr_model_load_memory(const void* data, size_t size,
                                       const fr_model_options* options, fr_model** model);
@@ -96,7 +98,8 @@ typedef struct fr_model_info {
   size_t memory;      /* bytes that the model holds */
   int takes_tokens;   /* 1: the first layer is an embedding, and inputs must be tokens; else 0 */
   int streams;        /* 1: may be streamed. 0: a layer needs whole sequences (bidirectional) */
-  fr_precision precision; /* of its recurrent layers */
+  fr_precision precision; /* of its recurrent layers; FR_PRECISION_AS_STORED where they
+                             differ, FR_PRECISION_FLOAT32 where there are none */
 } fr_model_info;
 
 /* Fills as many fields as struct_size has room for. */
@@ -108,7 +111,8 @@ FR_API const char* fr_model_metadata(const fr_model* model);
 /* Whole sequences: x (batch, steps, input_size), y (batch, steps, output_size), each contiguous.
  * lengths (batch), or null where all are `steps`: what lies past a sequence's length is not read,
  * and zeros in y. Runs on the calling thread and allocates; also for models that cannot be
- * streamed. */
+ * streamed. A model with LastStep gives all steps: take step length - 1 of each row. Outputs of a
+ * layer that goes backwards stand in the order of processing. */
 FR_API fr_status fr_model_run(const fr_model* model, const float* x, size_t batch, size_t steps,
                               const size_t* lengths, float* y);
 FR_API fr_status fr_model_run_tokens(const fr_model* model, const int32_t* tokens, size_t batch,
@@ -122,7 +126,7 @@ typedef struct fr_stream_options {
   size_t struct_size; /* sizeof(fr_stream_options) */
   size_t
       block_steps; /* fr_stream_process works on so many steps at a time: more is faster and takes
-                         more memory. 0: what suits the model */
+                         more memory; at most 64. 0: what suits the model */
 } fr_stream_options;
 
 /* options null: all defaults. The stream begins with the model's initial state. On failure *stream is
