@@ -251,7 +251,7 @@ struct Int8 {
 // Two products of bf16 at once, activations rounded as well.
 struct Bf16Dot {
   template <int Rows, int Columns>
-  static constexpr bool fits = Rows * Columns <= accumulators;
+  static constexpr bool fits = bf16_tile_fits(Rows, Columns);
 
   static Index row_bytes(Index depth) { return (2 * depth + 127) / 64 * 64; }
 

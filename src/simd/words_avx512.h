@@ -20,7 +20,7 @@ inline Vec<float> high_half(Words w) {
   return {_mm512_castsi512_ps(_mm512_and_si512(w.v, _mm512_set1_epi32(-65536)))};
 }
 
-constexpr bool bf16_tile_fits(int rows, int columns) { return rows * columns <= accumulators; }
+constexpr bool bf16_tile_fits(int rows, int columns) { return rows * columns <= 16; }
 
 inline Ints ints(std::int32_t x) { return {_mm512_set1_epi32(x)}; }
 inline Ints byte_of(Words w, int i) {
@@ -74,7 +74,7 @@ inline Ints finish(Ints acc, const std::int32_t*, std::int32_t negatives) {
 }
 #endif
 
-constexpr bool dot_tile_fits(int rows, int columns) { return rows * columns <= accumulators; }
+constexpr bool dot_tile_fits(int rows, int columns) { return rows * columns <= 16; }
 
 #ifdef __AVX512BF16__
 // To bf16, in memory; and acc + the two products of a word of either.
