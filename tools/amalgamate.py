@@ -27,7 +27,7 @@ compilers = {
 # What is given to the compiler for one processor alone is included before all else.
 intrinsics = {"<immintrin.h>": x86, "<arm_neon.h>": arm}
 
-top = """// fastrnn {version}, its C library in one file, written by tools/amalgamate.py. See fastrnn.h.
+top = """// fastrnn {version}, its C library in one file: see fastrnn.h. By tools/amalgamate.py.
 //   g++ -O3 -std=c++17 -c fastrnn.cpp      (g++ >= 9 or clang++; -ffast-math would change results)
 // {license}
 #include "fastrnn.h"
