@@ -25,7 +25,8 @@ INSIDE = {
     *("activations", "attention_base", "attention_heads", "bench", "cells", "cli", "composite"),
     *("decoders", "directions", "figures", "gradcheck", "gru", "interop", "layers", "loop"),
     *("lstm", "nesting", "normalization", "optimizers", "pooling"),
-    *("recurrent_arguments", "recurrent_base", "recurrent_options", "recurrent_passes"),
+    *("precision", "quantization", "recurrent_arguments", "recurrent_base", "recurrent_options"),
+    "recurrent_passes",
     *("regroup", "rnn", "schedules", "seq2seq", "threads", "wrappers"),
 }
 
