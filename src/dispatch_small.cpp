@@ -28,30 +28,30 @@ bool has_dot_product() {
 }
 #endif
 
+// Of an instruction set first what has all formats, then what adds to it.
 const SmallTarget small_targets[] = {
-#ifdef FASTRNN_SMALL_AVX512BF16
-    {"avx512",
-     [] { return __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16"); },
-     &avx512bf16::kernels_small},
+#ifdef FASTRNN_SMALL_AVX512
+    {"avx512", always, &avx512::kernels_small},
 #endif
 #ifdef FASTRNN_SMALL_AVX512VNNI
     {"avx512", [] { return bool(__builtin_cpu_supports("avx512vnni")); },
      &avx512vnni::kernels_small},
 #endif
-#ifdef FASTRNN_SMALL_AVX512
-    {"avx512", always, &avx512::kernels_small},
-#endif
-#ifdef FASTRNN_SMALL_AVXVNNI
-    {"avx2", [] { return bool(__builtin_cpu_supports("avxvnni")); }, &avxvnni::kernels_small},
+#ifdef FASTRNN_SMALL_AVX512BF16
+    {"avx512", [] { return bool(__builtin_cpu_supports("avx512bf16")); },
+     &avx512bf16::kernels_small},
 #endif
 #ifdef FASTRNN_SMALL_AVX2
     {"avx2", always, &avx2::kernels_small},
 #endif
-#ifdef FASTRNN_SMALL_NEONDOT
-    {"neon", has_dot_product, &neondot::kernels_small},
+#ifdef FASTRNN_SMALL_AVXVNNI
+    {"avx2", [] { return bool(__builtin_cpu_supports("avxvnni")); }, &avxvnni::kernels_small},
 #endif
 #ifdef FASTRNN_SMALL_NEON
     {"neon", always, &neon::kernels_small},
+#endif
+#ifdef FASTRNN_SMALL_NEONDOT
+    {"neon", has_dot_product, &neondot::kernels_small},
 #endif
 #ifdef FASTRNN_SMALL_GENERIC
     {"generic", always, &generic::kernels_small},
@@ -61,16 +61,16 @@ const SmallTarget small_targets[] = {
 
 }  // namespace
 
-std::vector<const SmallKernels*> supported_small_kernels() {
-  std::vector<const SmallKernels*> found;
+std::vector<SmallKernels> supported_small_kernels() {
+  std::vector<SmallKernels> found;
   for (const SmallTarget& target : small_targets)
     if (target.kernels && target.isa == active_isa() && target.supported())
-      found.push_back(target.kernels);
+      found.push_back(found.empty() ? *target.kernels : found.back().with(*target.kernels));
   return found;
 }
 
 const SmallKernels& small_kernels() {
-  static const SmallKernels& kernels = *supported_small_kernels().front();
+  static const SmallKernels kernels = supported_small_kernels().back();
   return kernels;
 }
 

@@ -14,7 +14,8 @@
 namespace fastrnn {
 
 const SmallKernels& small_kernels();
-// All that can run here with as many lanes as the active set has, in order of preference.
-std::vector<const SmallKernels*> supported_small_kernels();
+// Those of the active set, and after them with each feature of this processor one more; none where
+// none were built.
+std::vector<SmallKernels> supported_small_kernels();
 
 }  // namespace fastrnn

@@ -40,6 +40,9 @@ top = """// fastrnn {version}, its C library in one file: see fastrnn.h. By tool
 #pragma clang fp contract(off)
 #else
 #pragma GCC optimize("fp-contract=off", "no-math-errno", "no-trapping-math")
+// GCC takes the deliberately undefined registers of its own avx512fintrin.h for mistakes.
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #endif
 #pragma GCC diagnostic ignored "-Wunused-function"
 """

@@ -363,26 +363,37 @@ constexpr SmallFormat small_format() {
       {}};
   return format;
 }
+// FASTRNN_ADDS: the one format of a table that adds to another.
+#define FASTRNN_INT8 1
+#define FASTRNN_BF16_DOT 2
 constexpr SmallKernels make_small_kernels(const char* name) {
-  SmallKernels k = {name, Vec<float>::lanes, small_format<Bf16>(), {}, small_format<Int8>()};
+  SmallKernels k = {name, Vec<float>::lanes, {}, {}, {}};
+#if !defined(FASTRNN_ADDS)
+  k.bf16 = small_format<Bf16>();
   k.bf16.gather[1] = Bf16::gather<1>;
   k.bf16.gather[2] = Bf16::gather<2>;
   k.bf16.gather[3] = Bf16::gather<3>;
+  k.bf16_dot = k.bf16;
+#endif
+#if !defined(FASTRNN_ADDS) || FASTRNN_ADDS == FASTRNN_INT8
+  k.int8 = small_format<Int8>();
   k.int8.row_bytes = Int8::row_bytes;
   k.int8.prepare = Int8::prepare;
   k.int8.gather[1] = Int8::gather<1>;
   k.int8.gather[2] = Int8::gather<2>;
   k.int8.gather[3] = Int8::gather<3>;
-#ifdef __AVX512BF16__
+#endif
+#if defined(FASTRNN_ADDS) && FASTRNN_ADDS == FASTRNN_BF16_DOT
   k.bf16_dot = small_format<Bf16Dot>();
   k.bf16_dot.row_bytes = Bf16Dot::row_bytes;
   k.bf16_dot.prepare = Bf16Dot::prepare;
-  for (int i = 0; i < 4; ++i) k.bf16_dot.gather[i] = k.bf16.gather[i];
-#else
-  k.bf16_dot = k.bf16;
+  k.bf16_dot.gather[1] = Bf16::gather<1>;
+  k.bf16_dot.gather[2] = Bf16::gather<2>;
+  k.bf16_dot.gather[3] = Bf16::gather<3>;
 #endif
   return k;
 }
+#undef FASTRNN_ADDS
 
 }  // namespace
 

@@ -71,10 +71,20 @@ struct SmallFormat {
   void (*gather[4])(const SmallGather&);
 };
 
+// A table has all formats, or those that a feature of some processors does better: a format without
+// products is to be had from the table that it adds to.
 struct SmallKernels {
   const char* name;
   int lanes;
   SmallFormat bf16, bf16_dot, int8;
+
+  SmallKernels with(const SmallKernels& feature) const {
+    SmallKernels all = *this;
+    all.name = feature.name;
+    if (feature.bf16_dot.product[1]) all.bf16_dot = feature.bf16_dot;
+    if (feature.int8.product[1]) all.int8 = feature.int8;
+    return all;
+  }
 
   const SmallFormat& operator[](Precision precision) const {
     if (precision == Precision::int8) return int8;

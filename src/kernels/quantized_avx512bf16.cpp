@@ -2,6 +2,7 @@
 #error "compile this file with AVX-512 F, VNNI and BF16 (CMakeLists.txt)"
 #endif
 #define FASTRNN_TARGET avx512bf16
+#define FASTRNN_ADDS FASTRNN_BF16_DOT
 #include "simd/words_avx512.h"
 //
 #include "kernels/quantized-inl.h"

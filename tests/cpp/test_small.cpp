@@ -510,7 +510,7 @@ int test_all(const std::string& isa) {
     std::printf("FAILED: expected %s to run, got %s\n", isa.c_str(), active_isa().c_str());
     return 1;
   }
-  for (const SmallKernels* table : supported_small_kernels()) test_table(*table);
+  for (const SmallKernels& table : supported_small_kernels()) test_table(table);
 #ifdef FASTRNN_TEST_TABLE
   test_table(FASTRNN_TEST_TABLE::kernels_small);
 #endif
