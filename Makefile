@@ -9,7 +9,8 @@ CTEST_FLAGS ?=
 
 bin := $(VENV)/bin
 pip := $(bin)/python -m pip --disable-pip-version-check
-cpp := $(shell find src tests/cpp benchmarks -name '*.cpp' -o -name '*.h' -o -name '*.hpp' 2>/dev/null)
+cpp := $(shell find src tests/cpp tests/fuzz tests/package benchmarks examples/embedded \
+	-name '*.cpp' -o -name '*.c' -o -name '*.h' -o -name '*.hpp' 2>/dev/null)
 sources := pyproject.toml CMakeLists.txt $(wildcard fastrnn/*.pxd fastrnn/*.pyx) $(cpp)
 
 .PHONY: help demo test build docs lint lint-python lint-types lint-cpp format clean

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from . import _core
 from .base import FLOAT32, Parameter, RealArray
 
 __all__ = ["PRECISIONS", "FixedParameter", "check_precision", "packable", "small_parameter"]
@@ -102,10 +103,10 @@ def small_parameter(name: str, array: RealArray, precision: str) -> FixedParamet
     if not name.startswith("weight_") or array.ndim < 2:
         return FixedParameter(array.copy())
     if precision != "int8":
-        return FixedParameter(_to_bf16(array))
+        return FixedParameter(_core.to_bf16(array))
     if not np.isfinite(array).all():
         raise ValueError(f"{name}: expected finite weights for int8, got NaN or infinite ones")
-    return FixedParameter(*_quantize_rows(array))
+    return FixedParameter(*_core.quantize_int8(array))
 
 
 def packable(parameter: Parameter | None) -> Any:
@@ -113,19 +114,3 @@ def packable(parameter: Parameter | None) -> Any:
     if not isinstance(parameter, FixedParameter):
         return None if parameter is None else parameter._array
     return parameter.values if parameter.scales is None else (parameter.values, parameter.scales)
-
-
-def _to_bf16(array: RealArray) -> NDArray[np.uint16]:
-    """Return the upper halves of float32 numbers, rounded to the nearest, of two the even one."""
-    bits = np.ascontiguousarray(array).view(np.uint32)
-    upper = (bits + (0x7FFF + (bits >> 16 & 1))) >> 16
-    quiet = bits >> 16 | 0x40  # NaN, whose rounding might give infinity
-    return np.where(np.isnan(array), quiet, upper).astype(np.uint16)
-
-
-def _quantize_rows(array: RealArray) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Return integers from -127 to 127, and the scale of each row of them."""
-    scales = np.abs(array).max(axis=1) / np.float32(127)
-    divisors = np.where(scales > 0, scales, np.float32(np.inf))[:, None]
-    integers = np.rint(array / divisors)  # the scale of subnormal numbers may be too small
-    return np.clip(integers, -127, 127).astype(np.int8), scales

@@ -112,8 +112,7 @@ class RecurrentPasses(RecurrentArguments):
             weights = arrays[count * d : count * (d + 1)]
             if factors is not None:
                 weights[1] = weights[1] * factors[d]
-            small = () if self.precision == "float32" else (self.precision,)
-            cells.append(_core.pack_cell(kind, tuple(weights), options, training, *small))
+            cells.append(_core.pack_cell(kind, tuple(weights), options, training, self.precision))
         return tuple(cells)
 
     # --- layer by layer -----------------------------------------------------------------------

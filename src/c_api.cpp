@@ -77,6 +77,15 @@ fr_status null_argument(const char* name) {
   return fail(FR_INVALID_ARGUMENT, "%s: expected a pointer, got null", name);
 }
 
+// C may give any number where it says an enum; as one of C++ that would be undefined.
+template <class Enum>
+int number_of(const Enum& given) {
+  int number;
+  static_assert(sizeof number == sizeof given, "enums of C are ints");
+  std::memcpy(&number, &given, sizeof number);
+  return number;
+}
+
 // --- versioned structs ----------------------------------------------------------------------------
 
 constexpr std::size_t max_struct_size = 4096;  // far more than any version will have
@@ -114,9 +123,10 @@ fr_status load(const char* what, const fastrnn::FileBytes& file, const fr_model_
   fr_model_options options = {sizeof options, FR_PRECISION_AS_STORED};
   if (given)
     if (const fr_status status = copy_options(given, &options)) return status;
-  if (options.precision < FR_PRECISION_AS_STORED || options.precision > FR_PRECISION_INT8)
+  const int precision = number_of(options.precision);
+  if (precision < FR_PRECISION_AS_STORED || precision > FR_PRECISION_INT8)
     return fail(FR_INVALID_ARGUMENT, "precision: expected 0 to %d, got %d", FR_PRECISION_INT8,
-                static_cast<int>(options.precision));
+                precision);
   if (!fr_isa()) return FR_INVALID_ARGUMENT;
   fastrnn::set_max_threads(1);  // each call runs on its own thread, whatever the environment says
   return guarded(what, [&] {
@@ -191,6 +201,7 @@ fr_status run(const fr_model* model, const Input& in, bool of_tokens, std::size_
     return fail(FR_INVALID_ARGUMENT, "batch, steps: expected sizes of an array, got %zu and %zu",
                 batch, steps);
   if (const fr_status status = check_input(network, in, of_tokens, rows, y)) return status;
+  if (rows == 0 && !lengths) return FR_OK;
   for (std::size_t b = 0; b < batch; ++b) {
     if (lengths && lengths[b] > steps)
       return fail(FR_INVALID_ARGUMENT, "lengths: expected 0 to %zu, got %zu at %zu", steps,
@@ -314,7 +325,7 @@ extern "C" {
 const char* fr_last_error(void) { return last_error; }
 
 const char* fr_status_name(fr_status status) {
-  switch (status) {
+  switch (number_of(status)) {
     case FR_OK: return "FR_OK";
     case FR_INVALID_ARGUMENT: return "FR_INVALID_ARGUMENT";
     case FR_OUT_OF_MEMORY: return "FR_OUT_OF_MEMORY";

@@ -27,7 +27,9 @@ const Target targets[] = {
 #ifdef FASTRNN_HAVE_NEON
     {"neon", [] { return true; }},
 #endif
+#ifdef FASTRNN_HAVE_GENERIC
     {"generic", [] { return true; }},
+#endif
 };
 
 // A table of each target, in the same order. Each kind of table stands in an array of its own, as what
@@ -47,8 +49,13 @@ const Target targets[] = {
 #else
 #define FASTRNN_NEON(table)
 #endif
+#ifdef FASTRNN_HAVE_GENERIC
+#define FASTRNN_GENERIC(table) &generic::table,
+#else
+#define FASTRNN_GENERIC(table)
+#endif
 #define FASTRNN_EACH(table) \
-  {FASTRNN_AVX512(table) FASTRNN_AVX2(table) FASTRNN_NEON(table) & generic::table}
+  {FASTRNN_AVX512(table) FASTRNN_AVX2(table) FASTRNN_NEON(table) FASTRNN_GENERIC(table)}
 const Kernels<float>* const kernels_float[] = FASTRNN_EACH(kernels_float);
 const Kernels<double>* const kernels_double[] = FASTRNN_EACH(kernels_double);
 const TrainingKernels<float>* const training_float[] = FASTRNN_EACH(training_float);
@@ -67,6 +74,8 @@ const Target& choose() {
   for (const Target& target : targets)
     if ((!asked || !*asked || target.name == std::string(asked)) && target.supported())
       return target;
+  if (!asked || !*asked)
+    throw std::runtime_error("expected a processor with one of " + joined(built_isas()));
   throw std::runtime_error("FASTRNN_ISA: expected one of " + joined(supported_isas()) +
                            " on this machine, got '" + asked + "'");
 }

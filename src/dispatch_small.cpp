@@ -9,13 +9,13 @@
 namespace fastrnn {
 namespace {
 
-struct Target {
+struct SmallTarget {
   const char* isa;  // of dispatch.h, to which it adds
   bool (*supported)();
   const SmallKernels* kernels;
 };
 
-bool always() { return true; }
+[[maybe_unused]] bool always() { return true; }
 
 #ifdef FASTRNN_SMALL_NEONDOT
 bool has_dot_product() {
@@ -28,7 +28,7 @@ bool has_dot_product() {
 }
 #endif
 
-const Target targets[] = {
+const SmallTarget small_targets[] = {
 #ifdef FASTRNN_SMALL_AVX512BF16
     {"avx512",
      [] { return __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16"); },
@@ -53,15 +53,19 @@ const Target targets[] = {
 #ifdef FASTRNN_SMALL_NEON
     {"neon", always, &neon::kernels_small},
 #endif
+#ifdef FASTRNN_SMALL_GENERIC
     {"generic", always, &generic::kernels_small},
+#endif
+    {"", nullptr, nullptr},  // the end, and all there is where none are built
 };
 
 }  // namespace
 
 std::vector<const SmallKernels*> supported_small_kernels() {
   std::vector<const SmallKernels*> found;
-  for (const Target& target : targets)
-    if (target.isa == active_isa() && target.supported()) found.push_back(target.kernels);
+  for (const SmallTarget& target : small_targets)
+    if (target.kernels && target.isa == active_isa() && target.supported())
+      found.push_back(target.kernels);
   return found;
 }
 

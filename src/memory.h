@@ -11,9 +11,31 @@
 
 #include "types.h"
 
+#if defined(__SANITIZE_ADDRESS__)
+#define FASTRNN_ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define FASTRNN_ASAN 1
+#endif
+#endif
+#ifdef FASTRNN_ASAN
+#include <sanitizer/asan_interface.h>
+#endif
+
 namespace fastrnn {
 
 constexpr std::size_t alignment = 64;  // a cache line, and the widest vector
+
+// Memory that nobody has been given: AddressSanitizer, where it is in use, reports whoever touches it.
+#ifdef FASTRNN_ASAN
+constexpr std::size_t guard = alignment;  // bytes between pieces
+inline void forbid(void* p, std::size_t size) { __asan_poison_memory_region(p, size); }
+inline void allow(void* p, std::size_t size) { __asan_unpoison_memory_region(p, size); }
+#else
+constexpr std::size_t guard = 0;
+inline void forbid(void*, std::size_t) {}
+inline void allow(void*, std::size_t) {}
+#endif
 
 // a * b for sizes; throws std::bad_alloc where the product cannot be a size of an array.
 inline std::size_t checked_product(std::size_t a, std::size_t b) {
@@ -27,6 +49,8 @@ class Bytes {
   Bytes() = default;
   explicit Bytes(std::size_t size) : size_(size), raw_(std::malloc(size + alignment)) {
     if (!raw_) throw std::bad_alloc();
+    forbid(raw_.get(), size + alignment);
+    allow(data(), size);
   }
   std::size_t size() const { return size_; }
   unsigned char* data() const {
@@ -53,6 +77,8 @@ class SpareBytes {
         Bytes found = std::move(spare);
         std::swap(spare, spares().back());
         spares().pop_back();
+        forbid(found.data(), found.size());
+        allow(found.data(), size);
         return found;
       }
     return Bytes(size);
@@ -107,7 +133,7 @@ class Workspace {
   template <class Item>
   Item* take(Index count) {
     const std::size_t bytes = checked_product(static_cast<std::size_t>(count), sizeof(Item));
-    return reinterpret_cast<Item*>(take_bytes((bytes + alignment - 1) / alignment * alignment));
+    return reinterpret_cast<Item*>(take_bytes(bytes));
   }
   template <class Item>
   Item* take_zeroed(Index count) {
@@ -124,6 +150,7 @@ class Workspace {
   void rewind(Mark mark) {
     block_ = mark.block;
     used_ = mark.used;
+    forbid_rest();
   }
   // Calls that have ended: what a call may take turns by.
   Index turn() const { return turn_; }
@@ -132,21 +159,36 @@ class Workspace {
     ++turn_;
     block_ = used_ = 0;
     const std::size_t total = capacity();
-    if (blocks_.size() <= 1 && total <= keep) return;
-    blocks_.clear();
-    if (total <= keep) blocks_.emplace_back(total);
+    if (blocks_.size() > 1 || total > keep) {
+      blocks_.clear();
+      if (total <= keep) blocks_.emplace_back(total);
+    }
+    forbid_rest();
   }
 
  private:
   unsigned char* take_bytes(std::size_t bytes) {
-    while (block_ < blocks_.size() && blocks_[block_].size() - used_ < bytes) {
+    const std::size_t whole = (bytes + alignment - 1) / alignment * alignment + guard;
+    while (block_ < blocks_.size() && blocks_[block_].size() - used_ < whole) {
       ++block_;
       used_ = 0;
     }
-    if (block_ == blocks_.size()) blocks_.emplace_back(std::max<std::size_t>(bytes, 16384));
+    if (block_ == blocks_.size()) {
+      blocks_.emplace_back(std::max<std::size_t>(whole, 16384));
+      forbid_rest();
+    }
     unsigned char* piece = blocks_[block_].data() + used_;
-    used_ += bytes;
+    used_ += whole;
+    allow(piece, bytes);
+    forbid(piece + bytes, whole - bytes);
     return piece;
+  }
+  void forbid_rest() {
+    if (guard == 0) return;
+    for (std::size_t i = block_; i < blocks_.size(); ++i) {
+      const std::size_t used = i == block_ ? used_ : 0;
+      forbid(blocks_[i].data() + used, blocks_[i].size() - used);
+    }
   }
   std::vector<Bytes> blocks_;
   std::size_t block_ = 0, used_ = 0;  // the block in use, and the bytes of it handed out

@@ -3,6 +3,9 @@
 import concurrent.futures
 import ctypes
 import json
+import os
+import subprocess
+import sys
 
 import hypothesis
 import numpy as np
@@ -139,6 +142,15 @@ def test_layers_in_layers(tmp_path):
     loaded = CModel(file_of(model, tmp_path))
     assert loaded.info.input_size == 3
     np.testing.assert_array_equal(CStream(loaded).process(x), model(x)[0])
+
+
+def test_more_streams_than_are_taken_at_once(tmp_path):
+    layer = randomize(fastrnn.GRU(3, 4), 1)
+    model = CModel(file_of(layer, tmp_path))
+    x = np.random.default_rng(2).normal(0, 1, (2, 600, 3)).astype(np.float32)
+    streams = [CStream(model) for _ in range(600)]
+    y = [step_streams(streams, x_t) for x_t in x]
+    np.testing.assert_array_equal(y, layer(x)[0])
 
 
 def test_many_threads_use_one_model(tmp_path):
@@ -374,6 +386,14 @@ def test_wrong_arguments_are_named(wrong):
         assert not y.any()
 
 
+def test_no_steps_take_no_time_whatever_the_batch(tmp_path):
+    tokens = CModel(file_of(fastrnn.Embedding(9, 4), tmp_path))
+    most = 2 ** (8 * ctypes.sizeof(ctypes.c_size_t)) - 1
+    ids, y = np.zeros(1, np.int32), np.zeros(1, np.float32)
+    arguments = (tokens.handle, ids.ctypes.data, most, 0, None, y.ctypes.data)
+    c_library.check(lib.fr_model_run_tokens(*arguments))
+
+
 def test_a_call_that_failed_leaves_the_streams_usable(wrong):
     calls, keep = wrong
     for call in calls.values():
@@ -391,6 +411,25 @@ def test_success_leaves_the_message(tmp_path):
     model, x = example()
     CStream(CModel(file_of(model, tmp_path))).process(x)
     assert lib.fr_last_error() == before != b""
+
+
+def test_an_instruction_set_that_cannot_be_had(tmp_path):
+    """In a process of its own, as the choice is made once."""
+    path = file_of(fastrnn.GRU(2, 3), tmp_path)
+    code = (
+        "import sys, c_library\n"
+        "print(c_library.lib.fr_isa(), c_library.lib.fr_last_error())\n"
+        "c_library.CModel(sys.argv[1])"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code, path],
+        env=os.environ | {"FASTRNN_ISA": "mmx", "PYTHONPATH": str(c_library.ROOT / "tests")},
+        capture_output=True,
+        text=True,
+    )
+    assert result.stdout.startswith('None b"FASTRNN_ISA: expected one of ')
+    assert "ApiError: FASTRNN_ISA: expected one of " in result.stderr
+    assert result.returncode == 1
 
 
 # --- structs of other versions --------------------------------------------------------------------

@@ -200,7 +200,7 @@ JSON = st.recursive(
 
 
 @hypothesis.given(st.dictionaries(st.text(), JSON), st.booleans(), st.sampled_from([None, 1]))
-def test_json_of_python_is_read_and_what_is_cut_off_is_not(metadata, ascii_only, indent):
+def test_json_of_python_is_read_but_not_a_part_of_it(metadata, ascii_only, indent):
     description = describe("Linear", LINEAR, metadata)
     text = json.dumps(description, ensure_ascii=ascii_only, indent=indent)
     content = safetensors(LINEAR_TENSORS, fastrnn=text)
@@ -405,6 +405,13 @@ def test_what_is_not_supported_is_named(tmp_path, layer, message):
 def test_models_without_sizes(tmp_path, layers):
     path = file_of(fastrnn.Sequential(*layers), tmp_path)
     refused(path, "FR_UNSUPPORTED", "expected a layer of which the sizes are known")
+
+
+def test_any_number_of_layers():
+    """In linear time, whatever is known of their sizes when."""
+    layers = [("Tanh", {})] * 100_000 + [("Linear", LINEAR)]
+    content = model_file(*layers, tensors={"100000.weight": f32(3, 2)})
+    assert CModel(content).info.input_size == 2
 
 
 # --- files ----------------------------------------------------------------------------------------

@@ -24,7 +24,8 @@ PUBLIC = (
 INSIDE = {
     *("activations", "attention_base", "attention_heads", "bench", "cells", "cli", "composite"),
     *("decoders", "directions", "figures", "gradcheck", "gru", "interop", "layers", "loop"),
-    *("lstm", "nesting", "normalization", "optimizers", "pooling"),
+    *("lstm", "nesting", "normalization", "optimizers", "pooling", "precision"),
+    "quantization",
     *("recurrent_arguments", "recurrent_base", "recurrent_options", "recurrent_passes"),
     *("regroup", "rnn", "schedules", "seq2seq", "threads", "wrappers"),
 }

@@ -3,10 +3,11 @@
     python tools/amalgamate.py FOLDER
     g++ -O3 -std=c++17 -c fastrnn.cpp
 
-The sources, in CMakeLists.txt's order, with each header where it is first needed. Kernels stand between
-pragmas that ask for their instruction set, as CMakeLists.txt's flags do; the text of their headers comes
-once for each of them. All but fr_* is in an unnamed namespace, so that compilers leave out what streams
-do not need (training, float64), and nothing can meet another library's names.
+The sources, in CMakeLists.txt's order, with each header where it is first needed. Kernels stand
+between pragmas that ask for their instruction set, as CMakeLists.txt's flags do; the text of their
+headers comes once for each of them. All but fr_* is in an unnamed namespace, so that compilers
+leave out what streams do not need (training, float64), and nothing can meet another library's
+names.
 """
 
 import pathlib
@@ -26,7 +27,7 @@ compilers = {
 # What is given to the compiler for one processor alone is included before all else.
 intrinsics = {"<immintrin.h>": x86, "<arm_neon.h>": arm}
 
-top = """// fastrnn {version}, all of its C library in one file, written by tools/amalgamate.py. See fastrnn.h.
+top = """// fastrnn {version}, its C library in one file: see fastrnn.h. By tools/amalgamate.py.
 //   g++ -O3 -std=c++17 -c fastrnn.cpp      (g++ >= 9 or clang++; -ffast-math would change results)
 // {license}
 #include "fastrnn.h"
@@ -62,6 +63,7 @@ def flags(isa: str) -> list[str]:
 
 
 def sources(target: str) -> list[str]:
+    """Return the sources that CMakeLists.txt gives an object library."""
     listed = re.search(rf"add_library\({target} OBJECT\s([^)]*)\)", cmake)
     assert listed, f"CMakeLists.txt: no sources of {target}"
     return listed.group(1).split()
@@ -76,8 +78,10 @@ class File:
         self.lines: list[str] = []
 
     def add(self, path: pathlib.Path, seen_by_target: set[pathlib.Path]):
-        """The text of a file and, where they are first named, of its headers; those of kernels once for
-        each target."""
+        """Add a file and, where they are first named, its headers.
+
+        Those of kernels come once for each target.
+        """
         kernel = path.name.endswith("-inl.h") or path.parent.name == "simd"
         seen = seen_by_target if kernel else self.seen
         if path in seen:
@@ -91,7 +95,7 @@ class File:
             elif re.match(r"#\s*endif", line):
                 conditions.pop()
             include = re.match(r'#\s*include ("(.*?)"|<.*?>)', line)
-            if line == "#pragma once" or include and include.group(2) == "fastrnn/fastrnn.h":
+            if line == "#pragma once" or (include and include.group(2) == "fastrnn/fastrnn.h"):
                 continue
             if include and include.group(2):
                 self.add(root / "src" / include.group(2), seen_by_target)
@@ -104,7 +108,8 @@ class File:
 
     def kernels(self, isa: str):
         """Everything of one instruction set."""
-        paths = [root / f"src/kernels/{kind}_{isa}.cpp" for kind in ("kernels", "step", "quantized")]
+        kinds = ("kernels", "step", "quantized")
+        paths = [root / f"src/kernels/{kind}_{isa}.cpp" for kind in kinds]
         given = flags(isa)
         options = [f[2:] for f in given if f.startswith("-m") and "=" not in f]
         tuning = [f[2:] for f in given if f.startswith("-mprefer")]
@@ -118,7 +123,8 @@ class File:
             self.lines += [
                 *[f"#ifndef {m}\n#define {m} 1\n#define FASTRNN_{m}\n#endif" for m in macros],
                 "#ifdef __clang__",
-                f'#pragma clang attribute push(__attribute__((target("{clang}"))), apply_to = function)',
+                f'#pragma clang attribute push(__attribute__((target("{clang}"))), '
+                "apply_to = function)",
                 "#else",
                 "#pragma GCC push_options",
                 f'#pragma GCC target("{gcc}")',
@@ -140,6 +146,7 @@ class File:
 
 
 def main(folder: pathlib.Path):
+    """Write fastrnn.h and fastrnn.cpp into a folder."""
     version = re.search(r'^version = "(.*)"', (root / "pyproject.toml").read_text(), re.M).group(1)
     license_line = (root / "LICENSE").read_text().splitlines()[0]
     isas = {p.stem.split("_")[1]: [] for p in sorted((root / "src/kernels").glob("*_*.cpp"))}

@@ -1,6 +1,6 @@
 """Build and run rtneural.cpp: small streams beside RTNeural, compiled for their exact sizes.
 
-    git clone https://github.com/jatinchowdhury18/RTNeural && git -C RTNeural submodule update --init
+    git clone --recursive https://github.com/jatinchowdhury18/RTNeural
     cmake -S . -B build/core -DFASTRNN_PYTHON=OFF && cmake --build build/core
     python benchmarks/embedded/rtneural.py RTNeural build/core/libfastrnn.a
 

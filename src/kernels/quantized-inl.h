@@ -13,11 +13,12 @@ namespace fastrnn {
 namespace FASTRNN_TARGET {
 namespace {
 
-// Two words are four or eight steps of k.
+// A word is two or four steps of k.
+constexpr int unrolled_words = (unrolled_steps + 1) / 2;
 #ifdef __clang__
-#define FASTRNN_UNROLL_2 _Pragma("clang loop unroll_count(2)")
+#define FASTRNN_UNROLL_WORDS _Pragma("clang loop unroll_count(unrolled_words)")
 #else
-#define FASTRNN_UNROLL_2 _Pragma("GCC unroll 2")
+#define FASTRNN_UNROLL_WORDS _Pragma("GCC unroll unrolled_words")
 #endif
 
 // Where a tile of rows x columns begins and ends.
@@ -101,7 +102,7 @@ struct Bf16 {
     const TilePlace<Rows, Columns, Width> place(p, panel, row);
     Vec<float> acc[Rows][Columns];
     unroll<Rows>([&](auto r) { unroll<Columns>([&](auto j) { acc[r][j] = place.begin(r, j); }); });
-    FASTRNN_UNROLL_2
+    FASTRNN_UNROLL_WORDS
     for (Index i = 0; i < pairs; ++i, w += step) {
       if (Rows > Columns) prefetch_words<Width>(w);
       bf16_step<Width, false>(acc, a, 2 * i, w, panel_size);
@@ -128,7 +129,26 @@ struct Bf16 {
   }
 };
 
-constexpr Index row_header = 64;  // of a prepared row: its scale, and a cache line
+// What a prepared row of int8 begins with.
+struct RowStart {
+  float scale;
+  std::int32_t negatives;  // sum of those less than 0
+};
+constexpr Index row_header = 64;
+
+// The scale of a row, given the bits of its largest magnitude.
+struct Scale {
+  float value, factor;
+  bool usable;
+};
+inline Scale scale_of(std::int32_t bits) {
+  float most;
+  std::memcpy(&most, &bits, sizeof most);
+  const bool finite = most - most == 0;
+  const float factor = 127.0f / most;
+  const bool usable = finite && factor - factor == 0;
+  return {usable ? most / 127.0f : finite ? 0.0f : most - most, factor, usable};
+}
 
 struct Int8 {
   template <int Rows, int Columns>
@@ -145,24 +165,17 @@ struct Int8 {
     Ints most = ints(0);
     for (Index k = 0; k < depth; k += V::lanes)
       most = max(most, magnitude(load_some(a + k, depth - k)));
-    const std::int32_t bits = largest(most);
-    float most_value, scale, factor;
-    std::memcpy(&most_value, &bits, sizeof most_value);
-    constexpr std::int32_t infinite = 0x7f800000;
-    scale = most_value / 127.0f;
-    factor = 127.0f / most_value;
-    std::int32_t factor_bits;
-    std::memcpy(&factor_bits, &factor, sizeof factor);
-    const bool finite = bits < infinite, usable = finite && factor_bits < infinite;
-    if (!finite)
-      scale = most_value - most_value;  // NaN
-    else if (!usable)
-      scale = 0;
-    std::memcpy(row, &scale, sizeof scale);
-    const V by = set1(factor);
-    for (Index k = 0; k < depth; k += V::lanes)
-      store_quads(row + row_header, k,
-                  usable ? round_to_int(load_some(a + k, depth - k) * by) : ints(0));
+    const Scale scale = scale_of(largest(most));
+    const V factor = set1(scale.factor);
+    Ints negatives = ints(0);
+    for (Index k = 0; k < depth; k += V::lanes) {
+      Ints q = ints(0);
+      if (scale.usable) q = round_to_int(load_some(a + k, depth - k) * factor);
+      negatives = add(negatives, min(q, ints(0)));
+      store_quads(row + row_header, k, q);
+    }
+    const RowStart start = {scale.value, total(negatives)};
+    std::memcpy(row, &start, sizeof start);
   }
   static void prepare(Index rows, Index depth, const float* const* a,
                       unsigned char* const* prepared, Index offset) {
@@ -173,7 +186,7 @@ struct Int8 {
   static inline __attribute__((always_inline)) void accumulate(
       Ints (&acc)[Rows][Columns], const unsigned char* const (&a)[Rows], const std::uint32_t* w,
       Index panel_size, Index words) {
-    FASTRNN_UNROLL_2
+    FASTRNN_UNROLL_WORDS
     for (Index i = 0; i < words; ++i, w += Width * Vec<float>::lanes) {
       if constexpr (Rows < Columns) {
         Quad x[Rows];
@@ -206,12 +219,12 @@ struct Int8 {
     accumulate<Rows, Columns, Width>(acc, a, p.weights + panel * panel_size, panel_size, words);
     const TilePlace<Rows, Columns, Width> place(p, panel, row);
     unroll<Rows>([&](auto r) {
-      float row_scale;
-      std::memcpy(&row_scale, a[r] - row_header, sizeof row_scale);
+      RowStart from;
+      std::memcpy(&from, a[r] - row_header, sizeof from);
       unroll<Columns>([&](auto j) {
         const Index at = first + j * lanes;
-        const Vec<float> scale = set1(row_scale) * load(p.scales + at);
-        const Vec<float> sum = to_float(finish(acc[r][j], p.sums + at));
+        const Vec<float> scale = set1(from.scale) * load(p.scales + at);
+        const Vec<float> sum = to_float(finish(acc[r][j], p.sums + at, from.negatives));
         place.end(r, j, fma(sum, scale, place.begin(r, j)));
       });
     });
@@ -238,7 +251,7 @@ struct Int8 {
 // Two products of bf16 at once, activations rounded as well.
 struct Bf16Dot {
   template <int Rows, int Columns>
-  static constexpr bool fits = Rows * Columns <= accumulators;
+  static constexpr bool fits = bf16_tile_fits(Rows, Columns);
 
   static Index row_bytes(Index depth) { return (2 * depth + 127) / 64 * 64; }
 
@@ -260,7 +273,7 @@ struct Bf16Dot {
     const TilePlace<Rows, Columns, Width> place(p, panel, row);
     Vec<float> acc[Rows][Columns];
     unroll<Rows>([&](auto r) { unroll<Columns>([&](auto j) { acc[r][j] = place.begin(r, j); }); });
-    FASTRNN_UNROLL_2
+    FASTRNN_UNROLL_WORDS
     for (Index i = 0; i < words; ++i, w += step) {
       if (Rows > Columns) prefetch_words<Width>(w);
       Words b[Columns];

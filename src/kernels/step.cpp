@@ -7,18 +7,18 @@ namespace {
 
 const StepKernels& choose_steps() {
   const std::string& isa = active_isa();
+  static const StepKernels none = {};
+  const StepKernels* chosen = &none;
 #ifdef FASTRNN_HAVE_AVX512
-  if (isa == "avx512") return avx512::step_kernels;
+  if (isa == "avx512") chosen = &avx512::step_kernels;
 #endif
 #ifdef FASTRNN_HAVE_AVX2
-  if (isa == "avx2") return avx2::step_kernels;
+  if (isa == "avx2") chosen = &avx2::step_kernels;
 #endif
 #ifdef FASTRNN_HAVE_NEON
-  if (isa == "neon") return neon::step_kernels;
+  if (isa == "neon") chosen = &neon::step_kernels;
 #endif
-  static const StepKernels none = {};
-  static_cast<void>(isa);
-  return none;
+  return *chosen;
 }
 
 }  // namespace

@@ -110,7 +110,7 @@ std::size_t NetworkLayer::memory() const {
 
 // Activations take any width, so those that come first learn it from the first layer that has one.
 NetworkLayer& Network::add(Kind kind, Index in, Index out) {
-  for (auto layer = layers_.rbegin(); layer != layers_.rend() && layer->out == 0; ++layer)
+  for (auto layer = layers_.rbegin(); in > 0 && layer != layers_.rend() && layer->out == 0; ++layer)
     layer->in = layer->out = in;
   layers_.emplace_back();
   layers_.back().kind = kind;

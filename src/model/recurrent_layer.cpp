@@ -5,6 +5,7 @@
 #include <cstring>
 #include <limits>
 
+#include "dispatch_small.h"
 #include "model/failure.h"
 
 namespace fastrnn {
@@ -95,6 +96,8 @@ void RecurrentLayer::choose_precision(Config& config, fr_precision asked) {
   if (smallness(precision) < smallness(stored))
     fail(FR_UNSUPPORTED, config.where() + ": precision: expected " + precisions[stored - 1] +
                              ", as the file has it, or smaller, got " + precisions[precision - 1]);
+  if (precision != FR_PRECISION_FLOAT32 && supported_small_kernels().empty())
+    fail(FR_UNSUPPORTED, config.where() + ": precision: this library was built for float32 alone");
 }
 
 RecurrentLayer::Parts RecurrentLayer::read_cell(const std::string& layer_class, Config& config) {

@@ -23,7 +23,7 @@ struct CellWeights {
   WeightPointers<const Real*> weights;
   const CellOptions<Real>* options;
   Precision precision = Precision::float32;
-  SmallMatrix small_ih, small_hh, small_hr;
+  SmallMatrix small_ih = {}, small_hh = {}, small_hr = {};
 };
 
 // A matrix packed for products: `values`, or with a small precision words, and for int8 the others.

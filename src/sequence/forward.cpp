@@ -162,7 +162,7 @@ class Forward : Pass<Real> {
       if (m.masked) m.product_h[i] = Base::masked(d, b, m.h_prev[i], m.masked[i]);
       m.options.set(i, in_.options, t, b, d * hidden_);
     }
-    if (out_.cache && every > 0 && s % every == 0) keep_c(m, d, s, n);
+    if (every > 0 && out_.cache && has_cell_state(cell.kind) && s % every == 0) keep_c(m, d, s, n);
     const bool hoisted = rows_.steps > 1 || cell.normalizes;
     const StepRows<Real> rows = {
         {n, m.group_begin, m.group_end, z_rows, (s + workspace_.turn()) % 2 == 1, m.scratch},

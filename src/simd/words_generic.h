@@ -8,13 +8,14 @@
 //   quad_bytes                 that such a quad takes of the row
 //   store_quads(row, k, q)     the other way: q[lane] in [-127, 127], for k, k + 1, ...; k % lanes == 0
 //   dot(acc, w, x)             acc + the four products of a word's int8 with the quad: exact
-//   finish(acc, sums)          what dot() has summed; sums: of the int8 of each lane's column
+//   finish(acc, sums, negatives)  what dot() has summed; sums: of the int8 of each lane's column,
+//                              negatives: of those int8 of the row that are less than 0
 //   dot_tile_fits(rows, columns), bf16_tile_fits(...)  whether the registers hold a tile of dot(), or of
 //                              fma with halves of words, with its operands
 //   to_float(a)                rounded to the nearest, half to even
 //   round_to_int(v)            likewise; |v| < 2^22
 //   magnitude(v)               the bits of |v| as an int32: ordered as the values, NaN above infinity
-//   max(a, b) of Ints; largest(a)  of all lanes
+//   add(a, b), min(a, b), max(a, b) of Ints; total(a), largest(a)  of all lanes
 //   byte_of(w, i)              the i-th int8 of each word, 0 the lowest
 #pragma once
 
@@ -84,7 +85,7 @@ inline Ints dot(Ints acc, const Words& w, const Quad& x) {
   return acc;
 }
 constexpr bool dot_tile_fits(int rows, int columns) { return rows * columns <= 3; }
-inline Ints finish(Ints acc, const std::int32_t*) { return acc; }
+inline Ints finish(Ints acc, const std::int32_t*, std::int32_t) { return acc; }
 
 inline Vec<float> to_float(const Ints& a) {
   return each_lane<float>([&](int i) { return static_cast<float>(a.v[i]); });
@@ -105,9 +106,21 @@ inline Ints magnitude(const Vec<float>& a) {
   for (std::int32_t& lane : out.v) lane &= 0x7fffffff;
   return out;
 }
-inline Ints max(const Ints& a, const Ints& b) {
-  Ints out;
-  for (int i = 0; i < float_lanes; ++i) out.v[i] = a.v[i] > b.v[i] ? a.v[i] : b.v[i];
+inline Ints add(Ints a, const Ints& b) {
+  for (int i = 0; i < float_lanes; ++i) a.v[i] += b.v[i];
+  return a;
+}
+inline Ints min(Ints a, const Ints& b) {
+  for (int i = 0; i < float_lanes; ++i) a.v[i] = a.v[i] < b.v[i] ? a.v[i] : b.v[i];
+  return a;
+}
+inline Ints max(Ints a, const Ints& b) {
+  for (int i = 0; i < float_lanes; ++i) a.v[i] = a.v[i] > b.v[i] ? a.v[i] : b.v[i];
+  return a;
+}
+inline std::int32_t total(const Ints& a) {
+  std::int32_t out = 0;
+  for (const std::int32_t lane : a.v) out += lane;
   return out;
 }
 inline std::int32_t largest(const Ints& a) {

@@ -21,7 +21,7 @@ inline Vec<float> high_half(Words w) {
   return {vreinterpretq_f32_u32(vandq_u32(w.v, vdupq_n_u32(0xffff0000u)))};
 }
 
-constexpr bool bf16_tile_fits(int rows, int columns) { return rows * columns <= accumulators; }
+constexpr bool bf16_tile_fits(int rows, int columns) { return rows * columns <= 16; }
 
 inline Ints ints(std::int32_t x) { return {vdupq_n_s32(x)}; }
 inline Ints byte_of(Words w, int i) {
@@ -55,14 +55,17 @@ inline Ints dot(Ints acc, Words w, Quad x) {
   return {vpadalq_s16(acc.v, vpaddq_s16(low, high))};
 #endif
 }
-inline Ints finish(Ints acc, const std::int32_t*) { return acc; }
+inline Ints finish(Ints acc, const std::int32_t*, std::int32_t) { return acc; }
 
-constexpr bool dot_tile_fits(int rows, int columns) { return rows * columns <= accumulators; }
+constexpr bool dot_tile_fits(int rows, int columns) { return rows * columns <= 16; }
 
 inline Vec<float> to_float(Ints a) { return {vcvtq_f32_s32(a.v)}; }
 inline Ints round_to_int(Vec<float> a) { return {vcvtnq_s32_f32(a.v)}; }
 inline Ints magnitude(Vec<float> a) { return {vreinterpretq_s32_f32(vabsq_f32(a.v))}; }
+inline Ints add(Ints a, Ints b) { return {vaddq_s32(a.v, b.v)}; }
+inline Ints min(Ints a, Ints b) { return {vminq_s32(a.v, b.v)}; }
 inline Ints max(Ints a, Ints b) { return {vmaxq_s32(a.v, b.v)}; }
+inline std::int32_t total(Ints a) { return vaddvq_s32(a.v); }
 inline std::int32_t largest(Ints a) { return vmaxvq_s32(a.v); }
 
 }  // namespace

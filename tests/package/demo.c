@@ -4,17 +4,17 @@
 
 #include "model.h"
 
-static int failed(const char *what) {
+static int failed(const char* what) {
   fprintf(stderr, "%s: %s\n", what, fr_last_error());
   return 1;
 }
 
 int main(void) {
-  fr_model *model;
-  fr_stream *stream;
+  fr_model* model;
+  fr_stream* stream;
   size_t size;
   uint64_t state = 2;
-  char *file = make_model(&size);
+  char* file = make_model(&size);
   if (fr_model_load_memory(file, size, NULL, &model)) return failed("model");
   if (fr_stream_create(model, NULL, &stream)) return failed("stream");
   free(file);

@@ -24,16 +24,16 @@ static const char header[] =
     "\"1.weight\":{\"dtype\":\"F32\",\"shape\":[2,16],\"data_offsets\":[4040,4168]}}";
 
 /* A value in [-0.5, 0.5), a multiple of 2^-24. */
-static float next_value(uint64_t *state) {
+static float next_value(uint64_t* state) {
   *state = *state * 6364136223846793005u + 1442695040888963407u;
   return (float)(int32_t)((*state >> 40) & 0xffffff) * 0x1p-24f - 0.5f;
 }
 
 /* To be freed by the caller. */
-static char *make_model(size_t *size) {
+static char* make_model(size_t* size) {
   const uint64_t length = sizeof header - 1;
   uint64_t state = 1;
-  char *file = (char *)malloc(*size = 8 + length + sizeof(float) * weights), *at = file + 8 + length;
+  char *file = (char*)malloc(*size = 8 + length + sizeof(float) * weights), *at = file + 8 + length;
   if (!file) return NULL;
   memcpy(file, &length, 8); /* little-endian, as all machines that this runs on */
   memcpy(file + 8, header, length);

@@ -17,7 +17,8 @@
  * FR_PRECISION_BF16_DOT.
  *
  * Errors: every function that can fail returns an fr_status, 0 where it did what it says. Then
- * fr_last_error() names the argument, what was expected and what came. Nothing is written half.
+ * fr_last_error() names the argument, what was expected and what came. Nothing is
+ * written half (but y, where memory runs out in fr_model_run).
  *
  * Compatibility: structs begin with their own size, so that later versions may add fields at their
  * end: a program built against this header runs with every later library of the same
@@ -52,13 +53,13 @@ typedef enum fr_status {
 
 /* What the calling thread's last failed call has to say, in English; "" before the first one. Valid
  * until that thread's next failed call. */
-FR_API const char *fr_last_error(void);
-FR_API const char *fr_status_name(fr_status status); /* "FR_OK", ... */
-FR_API const char *fr_version(void);                 /* "0.1.0" */
+FR_API const char* fr_last_error(void);
+FR_API const char* fr_status_name(fr_status status); /* "FR_OK", ... */
+FR_API const char* fr_version(void);                 /* "0.1.0" */
 FR_API int fr_abi_version(void);                     /* FR_ABI_VERSION of the library */
 /* The instruction set in use: "avx512", "avx2", "neon" or "generic". The environment variable
  * FASTRNN_ISA asks for one; null (and an error) where that cannot be had. */
-FR_API const char *fr_isa(void);
+FR_API const char* fr_isa(void);
 
 /* --- models ------------------------------------------------------------------------------------ */
 
@@ -81,39 +82,41 @@ typedef struct fr_model_options {
 } fr_model_options;
 
 /* options null: as stored. On failure *model is null. The file, or the memory, is not needed once
- * these return. */
-FR_API fr_status fr_model_load(const char *path, const fr_model_options *options,
-                               fr_model **model);
-FR_API fr_status fr_model_load_memory(const void *data, size_t size,
-                                      const fr_model_options *options, fr_model **model);
+ * these return. A file of more than 16 MiB is mapped while it loads: meanwhile another program must
+ * not shorten it (SIGBUS), but may replace it by renaming, as fastrnn.save does. */
+FR_API fr_status fr_model_load(const char* path, const fr_model_options* options, fr_model** model);
+FR_API fr_status fr_model_load_memory(const void* data, size_t size,
+                                      const fr_model_options* options, fr_model** model);
 /* Null is fine. Streams that were made of the model stay usable. */
-FR_API void fr_model_free(fr_model *model);
+FR_API void fr_model_free(fr_model* model);
 
 typedef struct fr_model_info {
-  size_t struct_size;     /* sizeof(fr_model_info), set by the caller */
-  size_t input_size;      /* floats of a step's input; the number of tokens where takes_tokens */
-  size_t output_size;     /* floats of a step's output */
-  size_t state_size;      /* floats of a stream's state; 0 where the model cannot be streamed */
-  size_t memory;          /* bytes that the model holds */
-  int takes_tokens;       /* 1: the first layer is an embedding, and inputs must be tokens; else 0 */
-  int streams;            /* 1: may be streamed. 0: a layer needs whole sequences (bidirectional) */
-  fr_precision precision; /* of its recurrent layers */
+  size_t struct_size; /* sizeof(fr_model_info), set by the caller */
+  size_t input_size;  /* floats of a step's input; the number of tokens where takes_tokens */
+  size_t output_size; /* floats of a step's output */
+  size_t state_size;  /* floats of a stream's state; 0 where the model cannot be streamed */
+  size_t memory;      /* bytes that the model holds */
+  int takes_tokens;   /* 1: the first layer is an embedding, and inputs must be tokens; else 0 */
+  int streams;        /* 1: may be streamed. 0: a layer needs whole sequences (bidirectional) */
+  fr_precision precision; /* of its recurrent layers; FR_PRECISION_AS_STORED where they
+                             differ, FR_PRECISION_FLOAT32 where there are none */
 } fr_model_info;
 
 /* Fills as many fields as struct_size has room for. */
-FR_API fr_status fr_model_get_info(const fr_model *model, fr_model_info *info);
+FR_API fr_status fr_model_get_info(const fr_model* model, fr_model_info* info);
 /* The metadata given to fastrnn.save, a JSON object as text; lives as long as the model. Null for
  * null. */
-FR_API const char *fr_model_metadata(const fr_model *model);
+FR_API const char* fr_model_metadata(const fr_model* model);
 
 /* Whole sequences: x (batch, steps, input_size), y (batch, steps, output_size), each contiguous.
  * lengths (batch), or null where all are `steps`: what lies past a sequence's length is not read,
  * and zeros in y. Runs on the calling thread and allocates; also for models that cannot be
- * streamed. */
-FR_API fr_status fr_model_run(const fr_model *model, const float *x, size_t batch, size_t steps,
-                              const size_t *lengths, float *y);
-FR_API fr_status fr_model_run_tokens(const fr_model *model, const int32_t *tokens, size_t batch,
-                                     size_t steps, const size_t *lengths, float *y);
+ * streamed. A model with LastStep gives all steps: take step length - 1 of each row. Outputs of a
+ * layer that goes backwards stand in the order of processing. */
+FR_API fr_status fr_model_run(const fr_model* model, const float* x, size_t batch, size_t steps,
+                              const size_t* lengths, float* y);
+FR_API fr_status fr_model_run_tokens(const fr_model* model, const int32_t* tokens, size_t batch,
+                                     size_t steps, const size_t* lengths, float* y);
 
 /* --- streams ----------------------------------------------------------------------------------- */
 
@@ -121,40 +124,40 @@ typedef struct fr_stream fr_stream;
 
 typedef struct fr_stream_options {
   size_t struct_size; /* sizeof(fr_stream_options) */
-  size_t block_steps; /* fr_stream_process works on so many steps at a time: more is faster and takes
-                         more memory. 0: what suits the model */
+  size_t
+      block_steps; /* fr_stream_process works on so many steps at a time: more is faster and takes
+                         more memory; at most 64. 0: what suits the model */
 } fr_stream_options;
 
 /* options null: all defaults. The stream begins with the model's initial state. On failure *stream is
  * null. */
-FR_API fr_status fr_stream_create(const fr_model *model, const fr_stream_options *options,
-                                  fr_stream **stream);
-FR_API void fr_stream_free(fr_stream *stream); /* null is fine */
+FR_API fr_status fr_stream_create(const fr_model* model, const fr_stream_options* options,
+                                  fr_stream** stream);
+FR_API void fr_stream_free(fr_stream* stream); /* null is fine */
 
 /* One step: x (input_size) to y (output_size). x and y may be the same memory. */
-FR_API fr_status fr_stream_step(fr_stream *stream, const float *x, float *y);
+FR_API fr_status fr_stream_step(fr_stream* stream, const float* x, float* y);
 /* The same for a token, of models that take tokens or begin with a recurrent or linear layer, for
  * which it stands for the one-hot vector. */
-FR_API fr_status fr_stream_step_token(fr_stream *stream, int32_t token, float *y);
+FR_API fr_status fr_stream_step_token(fr_stream* stream, int32_t token, float* y);
 
 /* A block of any number of steps, x (steps, input_size), y (steps, output_size): the same bits as so
  * many single ones, faster. x and y must not overlap. */
-FR_API fr_status fr_stream_process(fr_stream *stream, const float *x, size_t steps, float *y);
-FR_API fr_status fr_stream_process_tokens(fr_stream *stream, const int32_t *tokens, size_t steps,
-                                          float *y);
+FR_API fr_status fr_stream_process(fr_stream* stream, const float* x, size_t steps, float* y);
+FR_API fr_status fr_stream_process_tokens(fr_stream* stream, const int32_t* tokens, size_t steps,
+                                          float* y);
 
 /* One step of each of `count` streams of one model, no stream twice: x (count, input_size), y (count,
  * output_size), not overlapping. The same bits as so many single calls, faster. */
-FR_API fr_status fr_streams_step(fr_stream *const *streams, size_t count, const float *x,
-                                 float *y);
-FR_API fr_status fr_streams_step_tokens(fr_stream *const *streams, size_t count,
-                                        const int32_t *tokens, float *y);
+FR_API fr_status fr_streams_step(fr_stream* const* streams, size_t count, const float* x, float* y);
+FR_API fr_status fr_streams_step_tokens(fr_stream* const* streams, size_t count,
+                                        const int32_t* tokens, float* y);
 
-FR_API fr_status fr_stream_reset(fr_stream *stream); /* back to the initial state */
+FR_API fr_status fr_stream_reset(fr_stream* stream); /* back to the initial state */
 /* The state, to go on elsewhere: `count` must be the model's state_size. The order is the same on all
  * processors: recurrent layers from the first to the last; of each h, then c where it has one. */
-FR_API fr_status fr_stream_get_state(const fr_stream *stream, float *state, size_t count);
-FR_API fr_status fr_stream_set_state(fr_stream *stream, const float *state, size_t count);
+FR_API fr_status fr_stream_get_state(const fr_stream* stream, float* state, size_t count);
+FR_API fr_status fr_stream_set_state(fr_stream* stream, const float* state, size_t count);
 
 #ifdef __cplusplus
 }
