@@ -120,6 +120,12 @@ Runner::Runner(const Network& network, Index block_steps) : network_(network) {
   small_ = std::all_of(network.layers().begin(), network.layers().end(), [](const auto& layer) {
     return layer.kind != NetworkLayer::Kind::recurrent || layer.cell_step;
   });
+  // Where the input's weights stay in the first-level cache, a block has nothing to save.
+  by_steps_ =
+      small_ &&
+      std::all_of(network.layers().begin(), network.layers().end(), [](const NetworkLayer& layer) {
+        return layer.cells.empty() || layer.in * layer.cells[0]->z_values <= 2048;
+      });
   z_stride_ = padded(z);
   width_ = padded(network.widest());
   block_ = std::min(block_steps > 0 ? block_steps : suitable_block(z_stride_), max_block);
@@ -198,7 +204,11 @@ void Runner::blocks(const float* x, const std::int32_t* tokens, Index steps, flo
         .run(x ? x + begin * in : nullptr, tokens ? tokens + begin : nullptr, y + begin * out);
 }
 
-void Runner::process(const float* x, Index steps, float* y) { blocks(x, nullptr, steps, y); }
+void Runner::process(const float* x, Index steps, float* y) {
+  if (!by_steps_) return blocks(x, nullptr, steps, y);
+  const Index in = network_.input_size(), out = network_.output_size();
+  for (Index t = 0; t < steps; ++t) step(x + t * in, y + t * out);
+}
 void Runner::process_tokens(const std::int32_t* tokens, Index steps, float* y) {
   blocks(nullptr, tokens, steps, y);
 }

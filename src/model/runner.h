@@ -47,7 +47,8 @@ class Runner {
   decltype(NetworkLayer::cell_step) only_step_ = nullptr;
   StepRow only_row_ = {};
   Index block_;
-  bool small_;  // each layer takes a row in one call
+  bool small_;     // each layer takes a row in one call
+  bool by_steps_;  // and process() takes no more at a time
   // One allocation: the state; for each row of a block z and two rows between layers, for one more z of
   // a normalised product, units before a projection, and r * h.
   Buffer<float> memory_;
