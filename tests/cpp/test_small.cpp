@@ -2,7 +2,6 @@
 // and cells that use them. `test_small ISA` tests the kernels of that instruction set; without arguments
 // the program runs itself once for each that this machine has.
 //
-// FASTRNN_TEST_TABLE: one more table to be tested, linked with this file (docs/quantization.md).
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -511,9 +510,6 @@ int test_all(const std::string& isa) {
     return 1;
   }
   for (const SmallKernels& table : supported_small_kernels()) test_table(table);
-#ifdef FASTRNN_TEST_TABLE
-  test_table(FASTRNN_TEST_TABLE::kernels_small);
-#endif
   test_conversions();
   test_cells();
   test_refusals();
