@@ -1,7 +1,6 @@
 // Products with bf16 and int8 weights against plain loops, bit for bit, for all kernels of this machine;
 // and cells that use them. `test_small ISA` tests the kernels of that instruction set; without arguments
 // the program runs itself once for each that this machine has.
-//
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
