@@ -34,8 +34,8 @@ def quantize(model: AnyLayer, precision: str) -> AnyLayer:
           rounded weights, and so the same on every processor.
         - "int8": each row j of a matrix as integers, ``q_jk = round(w_jk / s_j)`` with
           ``s_j = max_k abs(w_jk) / 127``; each step's input and state, a, likewise while the layer
-          runs, with one scale a vector: ``W a = s_j s_a sum_k q_jk q_k``, where the sum is exact. So
-          these results, too, are the same on every processor. This is the dynamic quantisation
+          runs, with one scale a vector: ``W a = s_j s_a sum_k q_jk q_k``, where the sum is exact.
+          So these results, too, are the same on every processor. This is the dynamic quantisation
           of PyTorch (`quantize_dynamic`) and ONNX Runtime (`DynamicQuantizeLSTM`), with a scale for
           each row where those, by default, have one for a matrix.
         - "bf16_dot": as "bf16", but inputs and states are rounded to bfloat16 too, where the
