@@ -142,13 +142,13 @@ FR_API fr_status fr_stream_step(fr_stream* stream, const float* x, float* y);
 FR_API fr_status fr_stream_step_token(fr_stream* stream, int32_t token, float* y);
 
 /* A block of any number of steps, x (steps, input_size), y (steps, output_size): the same bits as so
- * many single ones, faster. x and y must not overlap. */
+ * many single ones, in less time where cells are large. x and y must not overlap. */
 FR_API fr_status fr_stream_process(fr_stream* stream, const float* x, size_t steps, float* y);
 FR_API fr_status fr_stream_process_tokens(fr_stream* stream, const int32_t* tokens, size_t steps,
                                           float* y);
 
 /* One step of each of `count` streams of one model, no stream twice: x (count, input_size), y (count,
- * output_size), not overlapping. The same bits as so many single calls, faster. */
+ * output_size), not overlapping. The same bits as so many single calls, in less time where weights are large. */
 FR_API fr_status fr_streams_step(fr_stream* const* streams, size_t count, const float* x, float* y);
 FR_API fr_status fr_streams_step_tokens(fr_stream* const* streams, size_t count,
                                         const int32_t* tokens, float* y);
