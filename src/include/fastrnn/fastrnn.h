@@ -148,7 +148,8 @@ FR_API fr_status fr_stream_process_tokens(fr_stream* stream, const int32_t* toke
                                           float* y);
 
 /* One step of each of `count` streams of one model, no stream twice: x (count, input_size), y (count,
- * output_size), not overlapping. The same bits as so many single calls, in less time where weights are large. */
+ * output_size), not overlapping. The same bits as so many single calls, in less time where weights are
+ * large. */
 FR_API fr_status fr_streams_step(fr_stream* const* streams, size_t count, const float* x, float* y);
 FR_API fr_status fr_streams_step_tokens(fr_stream* const* streams, size_t count,
                                         const int32_t* tokens, float* y);
