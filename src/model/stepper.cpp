@@ -124,8 +124,6 @@ Index suitable_block(Index z_stride) {
   return std::clamp<Index>(32768 / std::max<Index>(z_stride, 1), 8, 48);
 }
 
-Index padded(Index n) { return (n + 15) / 16 * 16; }  // to whole cache lines
-
 }  // namespace
 
 Stepper::Stepper(const Network& network, Index block_steps, Index streams)
