@@ -19,7 +19,7 @@ PUBLIC = (
     *("fastrnn.estimators", "fastrnn.inspect", "fastrnn.interop.onnx", "fastrnn.losses"),
     "fastrnn.metrics",
     *("fastrnn.optim", "fastrnn.recurrent", "fastrnn.serialization", "fastrnn.text"),
-    *("fastrnn.training",),
+    *("fastrnn.streams", "fastrnn.training"),
 )
 INSIDE = {
     *("activations", "attention_base", "attention_heads", "bench", "cells", "cli", "composite"),
