@@ -258,6 +258,7 @@ class Pool {
     answer->key = key;
     if (state) answer->set_state(read(*state));
     std::vector<StreamPool::Submission> submissions;
+    submissions.reserve(static_cast<std::size_t>(n));
     for (Index i = 0; i < n; ++i) {
       answer->request(i).reset = reset;
       submissions.push_back({ids[i], &answer->request(i)});
