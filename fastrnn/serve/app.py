@@ -74,6 +74,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     if importlib.util.find_spec(f"{__package__}.sessions"):
         sessions = importlib.import_module(f"{__package__}.sessions")
         service.sessions = sessions.Sessions(service)
+        service.models.users = service.sessions.count
         await service.sessions.start()
     tasks = [
         asyncio.create_task(service.models.poll()),
@@ -88,8 +89,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         if not service.draining.is_set():  # another server than ours
             await service.drain()
         if service.sessions is not None:
-            await service.sessions.close()
-        await asyncio.to_thread(service.close)
+            await service.sessions.stop()
+        await service.close()
 
 
 async def _sample(metrics: Metrics) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
+import importlib.util
 import logging
 import signal
 import socket
@@ -45,7 +47,9 @@ def serve(settings: Settings, models: Sequence[ModelSettings | str]) -> None:
     config = uvicorn.Config(
         app,
         http=_protocol(settings),
-        ws="websockets-sansio",
+        ws=_websockets(settings),
+        ws_ping_interval=20,
+        ws_ping_timeout=20,
         ws_max_size=settings.max_frame,
         ws_per_message_deflate=False,
         log_config=None,
@@ -81,6 +85,12 @@ def _listen(settings: Settings) -> socket.socket:
     except OSError as error:
         raise OSError(error.errno, error.strerror, f"{settings.host}:{settings.port}") from None
     return listening
+
+
+def _websockets(settings: Settings) -> Any:
+    if importlib.util.find_spec(f"{__package__}.sockets") is None:
+        return "websockets-sansio"
+    return importlib.import_module(f"{__package__}.sockets").websocket_protocol(settings)
 
 
 class _Server(uvicorn.Server):

@@ -96,10 +96,10 @@ class Service:
         logs.event("drained")
         return True
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Let threads and models go."""
-        self._workers.shutdown()
-        self.models.close()
+        await asyncio.to_thread(self._workers.shutdown)
+        await self.models.close()
 
     # --- limits ---
 

@@ -233,7 +233,7 @@ class _Run:
             self._check(tensors)
             outputs = model.sequence.run(tensors.inputs)
             answer, length = encode(outputs, tensors, model.name, model.version)
-        except (ValueError, TypeError) as error:
+        except (IndexError, TypeError, ValueError) as error:
             raise HTTPException(400, str(error)[:1000]) from None
         except MemoryError:
             raise HTTPException(413, "not enough memory for this request") from None
@@ -248,7 +248,7 @@ class _Run:
     def _check(self, tensors: Tensors) -> None:
         """Raise ValueError for what the model does not take, HTTPException for too much."""
         sequence, inputs = self._model.sequence, tensors.inputs
-        known = {each.name for each in sequence.inputs}
+        known = [each.name for each in sequence.inputs]
         for name in inputs:
             if name not in known:
                 raise ValueError(f"inputs: expected {', '.join(known)}, got {name!r}")
