@@ -262,7 +262,9 @@ class Conversation:
         while index < request.max_tokens and not self._stop.is_set():
             began = time.perf_counter()
             text, held = await self._writer.write(request.activations)
-            self._service.metrics.message(self._model.name, time.perf_counter() - began, 1)
+            self._service.metrics.message(
+                self._model.name, time.perf_counter() - began, 1, "generate"
+            )
             content = {} if held is None else {"h": held}
             await self._send("token", index=index, text=text, **content)
             index += 1

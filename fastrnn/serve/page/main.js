@@ -51,7 +51,8 @@ async function look() {
   clearTimeout(timer);
   let delay = EVERY;
   try {
-    list.update(await request("v2/fastrnn/models"));
+    const { models } = await request("v2/fastrnn/models");
+    list.update(models);
     find("columns").hidden = find("alert").hidden = false;
     told(null);
   } catch (error) {
@@ -64,7 +65,6 @@ async function look() {
 
 async function open(model) {
   const text = model.kind === "text";
-  statistics.of(model);
   document.title = `${model.name} – fastrnn`;
   problem(null);
   find("text-model").hidden = !text;

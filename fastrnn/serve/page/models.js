@@ -6,9 +6,9 @@ const KINDS = { text: "writes text", tokens: "takes tokens", float32: "takes num
 
 /** What a model is, in a line: its kind and sizes. */
 export function facts(model) {
-  const sizes = model.kind === "text" ? `${short(model.input_size)} characters`
+  const sizes = model.kind === "text" ? `${short(model.characters)} characters`
     : `${short(model.input_size)} in, ${short(model.output_size)} out`;
-  return `${sizes}, ${short(model.parameters)} parameters`;
+  return `${model.layers}; ${sizes}, ${short(model.parameters)} parameters`;
 }
 
 const sessions = model => model.streams

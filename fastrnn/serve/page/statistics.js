@@ -8,30 +8,21 @@ const EVERY = 2000, SPAN = 60000; // ms
 
 /** Sizes that a count by powers of two is of: 1, 2, 3–4, 5–8, ... */
 const range = size => size <= 2 ? `${size}` : `${size / 2 + 1}–${size}`;
+const KINDS = { infer: "Requests", stream: "Stream messages", generate: "Characters" };
 
 export class Statistics {
   /** `told(error)` hears of each answer: null, or what went wrong. */
   constructor(told) {
     this.told = told;
     this.samples = [];
-    this.model = null;
     this.timer = null;
     this.latency = new LineChart("Time to an answer", " ms", [
-      { name: "p50", style: "first", read: ({ latency }) => latency.p50 },
-      { name: "p99", style: "second", read: ({ latency }) => latency.p99 },
+      { name: "p50", style: "first", read: ({ most }) => most?.p50_ms ?? null },
+      { name: "p99", style: "second", read: ({ most }) => most?.p99_ms ?? null },
     ]);
     this.batches = new BarChart("Sessions in one step (up to)", "Sessions", "batches");
     find("charts").append(this.latency.node, this.batches.node);
     document.addEventListener("visibilitychange", () => this.schedule(0));
-  }
-
-  /** Show another model's. */
-  of(model) {
-    if (this.model === model.name) return;
-    this.model = model.name;
-    this.samples = [];
-    find("statistics-title").textContent = `${model.name}, last minute`;
-    this.schedule(0);
   }
 
   start() {
@@ -51,9 +42,8 @@ export class Statistics {
   async ask() {
     let failed = null;
     try {
-      const answer = await request("v2/fastrnn/stats");
-      if (answer[this.model]) this.show(answer[this.model]);
-      find("statistics").hidden = !answer[this.model];
+      this.show(await request("v2/fastrnn/stats"));
+      find("statistics").hidden = false;
     } catch (error) {
       failed = error;
     }
@@ -61,9 +51,10 @@ export class Statistics {
     if (failed?.status !== 401) this.schedule(failed ? 2 * EVERY : EVERY);
   }
 
-  show({ sessions, pending_steps: pending, latency, batches }) {
+  show(answer) {
     const time = Date.now();
-    this.samples.push({ time, latency });
+    const asked = answer.latency.filter(({ count }) => count).sort((a, b) => b.count - a.count);
+    this.samples.push({ time, most: asked[0] }); // the times are those of what is asked for most
     this.samples = this.samples.filter(sample => time - sample.time <= SPAN);
     this.latency.update(this.samples, {
       of: sample => sample.time,
@@ -74,10 +65,9 @@ export class Statistics {
       heading: "When",
       name: sample => `${Math.round((time - sample.time) / 1000)} s ago`,
     });
-    this.batches.node.hidden = !batches.sizes.length; // the model does not stream
-    this.batches.update(batches.sizes.map((size, k) =>
-      ({ name: range(size), label: `${size}`, value: batches.counts[k] })));
-    const numbers = [["Sessions", sessions], ["Answers", latency.answers], ["Steps waiting", pending]];
+    this.batches.update(answer.batch_sizes.map((value, k) => ({ name: range(2 ** k), label: `${2 ** k}`, value })));
+    const numbers = [["Sessions", answer.sessions], ["Steps a second", answer.steps_per_s], ["Steps waiting", answer.pending_steps]];
+    for (const { what, count } of asked) numbers.push([KINDS[what] ?? what, count]);
     find("counts").replaceChildren(...numbers.map(([name, value]) =>
       element("div", {}, element("dt", {}, name), element("dd", {}, short(value)))));
   }
