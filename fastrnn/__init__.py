@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .loop import RecurrentLoop
     from .quantization import quantize
     from .seq2seq import Bridge, EncoderDecoder, InputFeedingDecoder, LuongDecoder, PlainDecoder
+    from .streams import StreamPool
     from .training import Trainer
 
 # What not every program uses is imported at its first use: a short `import fastrnn`.
@@ -53,6 +54,7 @@ _LATER = {
     "seq2seq": [
         *("Bridge", "EncoderDecoder", "InputFeedingDecoder", "LuongDecoder", "PlainDecoder"),
     ],
+    "streams": ["StreamPool"],
     "training": ["Trainer"],
 }
 
@@ -105,6 +107,7 @@ __all__ = [
     "Sequential",
     "Sigmoid",
     "Softmax",
+    "StreamPool",
     "Tanh",
     "Trainer",
     "VariationalDropout",

@@ -64,6 +64,11 @@ def save(layer: Layer, path: Path, metadata: Mapping[str, Any] | None = None) ->
     ImportError
         If the package safetensors is missing.
     """
+    write_atomically(path, serialized(layer, metadata))
+
+
+def serialized(layer: Layer, metadata: Mapping[str, Any] | None = None) -> bytes:
+    """Return the content of the file that `save` writes."""
     parameters = layer.parameters() if isinstance(layer, Layer) else {}
     description = {
         "format": FORMAT,
@@ -78,7 +83,7 @@ def save(layer: Layer, path: Path, metadata: Mapping[str, Any] | None = None) ->
         raise type(error)(f"metadata: expected what JSON can hold ({error})") from None
     if len({id(parameter) for parameter in parameters.values()}) < len(parameters):
         raise ValueError("layer: expected each parameter once, got one under several names")
-    write_atomically(path, _serialized(parameters, text))
+    return _serialized(parameters, text)
 
 
 def load(path: Path) -> Layer:

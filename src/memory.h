@@ -37,6 +37,9 @@ inline void forbid(void*, std::size_t) {}
 inline void allow(void*, std::size_t) {}
 #endif
 
+// Floats of rows that each begin at a cache line, where the first does.
+constexpr Index padded(Index floats) { return (floats + 15) / 16 * 16; }
+
 // a * b for sizes; throws std::bad_alloc where the product cannot be a size of an array.
 inline std::size_t checked_product(std::size_t a, std::size_t b) {
   if (b != 0 && a > std::numeric_limits<std::size_t>::max() / 4 / b) throw std::bad_alloc();

@@ -7,6 +7,7 @@ import pytest
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+os.environ.setdefault("RAY_raylet_start_wait_time_s", "200")  # where the machine is busy
 
 SECONDS = 400
 

@@ -19,7 +19,7 @@ PUBLIC = (
     *("fastrnn.estimators", "fastrnn.inspect", "fastrnn.interop.onnx", "fastrnn.losses"),
     "fastrnn.metrics",
     *("fastrnn.optim", "fastrnn.recurrent", "fastrnn.serialization", "fastrnn.text"),
-    *("fastrnn.training",),
+    *("fastrnn.streams", "fastrnn.training"),
 )
 INSIDE = {
     *("activations", "attention_base", "attention_heads", "bench", "cells", "cli", "composite"),
@@ -27,7 +27,7 @@ INSIDE = {
     *("lstm", "nesting", "normalization", "optimizers", "pooling", "precision"),
     "quantization",
     *("recurrent_arguments", "recurrent_base", "recurrent_options", "recurrent_passes"),
-    *("regroup", "rnn", "schedules", "seq2seq", "threads", "wrappers"),
+    *("regroup", "rnn", "schedules", "seq2seq", "serve", "threads", "wrappers"),
 }
 
 

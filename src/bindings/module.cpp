@@ -9,6 +9,7 @@ PYBIND11_MODULE(_core, m) {
   fastrnn::bindings::register_ops(m);
   fastrnn::bindings::register_norm(m);
   fastrnn::bindings::register_watch(m);
+  fastrnn::bindings::register_stream_pool(m);
   fastrnn::bindings::register_tensor_step(m);
   fastrnn::bindings::register_xla(m);
 }

@@ -12,6 +12,7 @@ void register_stack(pybind11::module_& m);
 void register_ops(pybind11::module_& m);
 void register_norm(pybind11::module_& m);
 void register_tensor_step(pybind11::module_& m);
+void register_stream_pool(pybind11::module_& m);
 void register_watch(pybind11::module_& m);
 void register_xla(pybind11::module_& m);
 

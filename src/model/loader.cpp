@@ -10,6 +10,7 @@
 #include "model/json.h"
 #include "model/recurrent_layer.h"
 #include "model/safetensors.h"
+#include "model/state_bytes.h"
 #include "model/weights.h"
 
 namespace fastrnn {
@@ -235,6 +236,8 @@ void load_model(std::string_view file, fr_precision precision, LoadedModel& mode
   loader.check(*description.find("model"));
   loader.build(model);
   model.metadata = description.find("metadata")->text();
+  model.fingerprint =
+      hash_bytes(file.data(), file.size(), static_cast<std::uint64_t>(model.precision));
 }
 
 }  // namespace fastrnn

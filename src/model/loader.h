@@ -1,6 +1,7 @@
 // From a model file, as fastrnn.save writes it, to a Network.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -14,7 +15,8 @@ struct LoadedModel {
   std::string metadata;  // JSON, as it stands in the file
   // Of the recurrent layers; FR_PRECISION_AS_STORED where they differ.
   fr_precision precision = FR_PRECISION_FLOAT32;
-  std::string not_streamed;  // the layer that needs whole sequences; "": none
+  std::uint64_t fingerprint = 0;  // of the file and the precision: what a state belongs to
+  std::string not_streamed;       // the layer that needs whole sequences; "": none
 };
 
 // All of the file is checked, names, shapes and dtypes of the weights too, before anything larger than

@@ -2,61 +2,45 @@
 // allocates, takes a lock, calls the system or throws, and every loop is bounded.
 #pragma once
 
-#include "model/network.h"
+#include "model/stepper.h"
 
 namespace fastrnn {
 
 class Runner {
  public:
-  // network: one that streams; must outlive this. block_steps: of process() at a time, at most
-  // max_block; 0: what suits the network. Throws std::bad_alloc.
+  // As Stepper.
   Runner(const Network& network, Index block_steps);
 
   // One step: x (input_size) to y (output_size), which may be the same memory.
-  void step(const float* x, float* y);
-  void step_token(std::int32_t token, float* y);
+  void step(const float* x, float* y) { stepper_.step(state_.data(), x, y); }
+  void step_token(std::int32_t token, float* y) { stepper_.step_token(state_.data(), token, y); }
   // Any number of steps, with the same bits, faster. x and y must not overlap.
-  void process(const float* x, Index steps, float* y);
-  void process_tokens(const std::int32_t* tokens, Index steps, float* y);
+  void process(const float* x, Index steps, float* y) {
+    stepper_.process(state_.data(), x, nullptr, steps, y);
+  }
+  void process_tokens(const std::int32_t* tokens, Index steps, float* y) {
+    stepper_.process(state_.data(), nullptr, tokens, steps, y);
+  }
   // One step of each of `count` runners of one network, none twice: x (count, input_size) or tokens
   // (count), the other null, to y (count, output_size). Must not overlap.
   static void step_many(Runner* const* runners, Index count, const float* x,
                         const std::int32_t* tokens, float* y);
 
-  void reset() { network_.initial_state(state_); }
+  void reset() { network().initial_state(state_.data()); }
   // state_size() values.
   void get_state(float* state) const;
   void set_state(const float* state);
 
-  const Network& network() const { return network_; }
+  const Network& network() const { return stepper_.network(); }
   std::size_t memory() const {
-    return sizeof(*this) + memory_.size() * sizeof(float) + scratch_.size();
+    return sizeof(*this) + state_.size() * sizeof(float) + stepper_.memory();
   }
 
-  static constexpr Index max_block = 64;
+  static constexpr Index max_block = Stepper::max_rows;
 
  private:
-  friend class RunnerPass;
-  void one_step(const float* x, const std::int32_t* token, float* y);
-  void small_step(const float* x, float* y);
-  void blocks(const float* x, const std::int32_t* tokens, Index steps, float* y);
-
-  const Network& network_;
-  const NetworkLayer* last_;
-  // Of a network that is a small cell and its head, the commonest: a step is this call.
-  decltype(NetworkLayer::cell_step) only_step_ = nullptr;
-  StepRow only_row_ = {};
-  Index block_;
-  bool small_;     // each layer takes a row in one call
-  bool by_steps_;  // and process() takes no more at a time
-  // One allocation: the state; for each row of a block z and two rows between layers, for one more z of
-  // a normalised product, units before a projection, and r * h.
-  Buffer<float> memory_;
-  Buffer<unsigned char> scratch_;  // of products, for each row of a block
-  Index scratch_stride_ = 0;
-  float *state_, *z_, *between_[2], *z_state_, *units_, *reset_h_;
-  Index z_stride_, width_;
-  bool last_first_ = false;  // as in Product: steps take turns
+  Stepper stepper_;
+  Buffer<float> state_;
 };
 
 }  // namespace fastrnn
