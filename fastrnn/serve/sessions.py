@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import hashlib
 import logging
+import re
 import secrets
 import time
 from collections import Counter
@@ -94,6 +95,9 @@ class Session:
         self.used = time.monotonic()
 
 
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
 def hash_of(token: str) -> bytes:
     """Return what is kept of a resume token."""
     return hashlib.sha256(token.encode("utf-8", "replace")).digest()
@@ -167,6 +171,8 @@ class Sessions:
     ) -> Session:
         """Return a session, attached to a new stream; an older stream of it is stopped."""
         token_hash = hash_of(token)
+        if not _ID.fullmatch(session_id):
+            raise StreamError("unknown_session", UNKNOWN)
 
         def check(stored: StoredSession) -> None:
             if not stored.opens_with(token_hash):
