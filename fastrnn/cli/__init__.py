@@ -28,6 +28,7 @@ examples:
   fastrnn export book --out book.onnx      for other programs
   fastrnn quantize book --to int8 --out b8  smaller and faster
   fastrnn forecast sales.csv --column sold  the next values of a series
+  fastrnn serve book --port 8000           over HTTP and WebSockets, with a page
   fastrnn info book                        how it was made
   fastrnn bench --quick                    its speed beside other libraries
 
@@ -73,6 +74,7 @@ def _parser() -> Parser:
     from .export import add_export
     from .forecast import add_forecast
     from .quantize import add_quantize
+    from .serve import add_serve
     from .text import add_eval, add_inspect, add_sample
     from .train import add_train
 
@@ -88,6 +90,6 @@ def _parser() -> Parser:
         dest="command", metavar="COMMAND", required=True, title="commands", prog="fastrnn"
     )
     of_texts = (add_train, add_sample, add_eval, add_inspect, add_export)
-    for add in (*of_texts, add_quantize, add_forecast, add_info, add_bench):
+    for add in (*of_texts, add_quantize, add_forecast, add_serve, add_info, add_bench):
         add(commands)
     return parser
