@@ -47,6 +47,8 @@ class ServedModel:
     pool : StreamPool or None
         None if the model does not stream.
     apool : AsyncPool or None
+    sessions : int
+        With a stream or without one, in this process; `Sessions` counts them.
     vocabulary : Vocabulary or None
         Of a character model.
     why_no_streams : str
@@ -62,6 +64,7 @@ class ServedModel:
             self.vocabulary = self._find_vocabulary()
         except ValueError as error:
             raise ValueError(f"{quotas.path}: {error}") from None
+        self.sessions = 0
         self.pool, self.why_no_streams = None, ""
         try:
             self.pool = make_pool(content, quotas.max_sessions or 1, settings)
@@ -81,11 +84,6 @@ class ServedModel:
         if self.vocabulary is not None:
             return "text"
         return "float32" if self.sequence.takes_vectors else "tokens"
-
-    @property
-    def sessions(self) -> int:
-        """Return the number of open sessions."""
-        return 0 if self.pool is None else len(self.pool)
 
     def _find_vocabulary(self) -> Vocabulary | None:
         characters = self.metadata.get("characters")
@@ -128,6 +126,7 @@ def make_pool(content: bytes, capacity: int, settings: Settings) -> Any:
         capacity,
         max_batch=settings.max_batch,
         max_delay=settings.max_delay,
+        max_pending=settings.max_frame // 4,  # streams have less under way: protocol.Window
         num_threads=settings.num_threads,
     )
 

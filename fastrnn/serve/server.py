@@ -16,6 +16,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from . import logs
 from .app import create_app
 from .settings import ModelSettings, Settings
+from .sockets import websocket_protocol
 
 __all__ = ["serve"]
 
@@ -45,7 +46,7 @@ def serve(settings: Settings, models: Sequence[ModelSettings | str]) -> None:
     config = uvicorn.Config(
         app,
         http=_protocol(settings),
-        ws="websockets-sansio",
+        ws=websocket_protocol(settings),
         ws_max_size=settings.max_frame,
         ws_per_message_deflate=False,
         log_config=None,
