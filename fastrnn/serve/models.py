@@ -265,8 +265,8 @@ class Models:
             else:
                 idle.discard(served.version)
                 self._versions[name].remove(served)
-                await served.close()
                 self._files[name].keep_counts(served)
+                await served.close()
                 logs.event("retired", model=name, version=served.version)
 
     async def close(self) -> None:
