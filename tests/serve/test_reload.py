@@ -9,6 +9,7 @@ import pytest
 pytest.importorskip("fastapi", reason="NOT TESTED: needs fastrnn[serve]")
 
 import fastrnn
+from fastrnn import cli
 from fastrnn.serve import ModelSettings, Settings
 from fastrnn.serve.metrics import Metrics
 from fastrnn.serve.models import Models, UnknownModelError
