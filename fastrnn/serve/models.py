@@ -64,7 +64,7 @@ class ServedModel:
             self.vocabulary = self._find_vocabulary()
         except ValueError as error:
             raise ValueError(f"{quotas.path}: {error}") from None
-        self.pool: StreamPool | None = None
+        self.pool: Any = None
         self.why_no_streams = ""
         values = max(self.sequence.input_size, self.sequence.outputs[0].shape[-1])
         try:
@@ -73,7 +73,7 @@ class ServedModel:
             self.why_no_streams = str(error)
 
     @cached_property
-    def apool(self) -> AsyncPool | None:
+    def apool(self) -> Any:
         """The pool for coroutines, in the loop that asks for it first."""
         return None if self.pool is None else AsyncPool(self.pool)
 
