@@ -30,6 +30,15 @@ class Answer:
     """What a pool owes for steps that were submitted to it.
 
     Made by `StreamPool.submit`; may be dropped, the steps are done all the same.
+
+    Parameters
+    ----------
+    answer : object
+        Of the core.
+    shape : tuple of int
+        Of the result.
+    many : bool
+        Whether it is of several sessions.
     """
 
     def __init__(self, answer: _core.PoolAnswer, shape: tuple[int, ...], many: bool) -> None:

@@ -70,7 +70,10 @@ std::vector<SmallKernels> supported_small_kernels() {
 }
 
 const SmallKernels& small_kernels() {
-  static const SmallKernels kernels = supported_small_kernels().back();
+  static const SmallKernels kernels = [] {
+    const auto found = supported_small_kernels();
+    return found.empty() ? SmallKernels{"none", 0, {}, {}, {}} : found.back();
+  }();
   return kernels;
 }
 

@@ -13,7 +13,7 @@
 
 namespace fastrnn {
 
-const SmallKernels& small_kernels();
+const SmallKernels& small_kernels();  // "none", without any, where none were built
 // Those of the active set, and after them with each feature of this processor one more; none where
 // none were built.
 std::vector<SmallKernels> supported_small_kernels();

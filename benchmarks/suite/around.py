@@ -53,6 +53,26 @@ class Clipping:
         optim.clip_grad_value(self.parameters, 5.0)
 
 
+class Pool:
+    """A step of each session of a StreamPool, handed in at once; and one step of one session."""
+
+    param_names = ("sessions", "threads")
+    params = ([1, 64, 2000], THREADS)
+
+    def setup(self, sessions, threads):
+        model = fastrnn.Sequential(fastrnn.GRU(40, 128, seed=0), fastrnn.Linear(128, 8, seed=1))
+        self.pool = fastrnn.StreamPool(model, capacity=sessions, num_threads=threads)
+        self.sessions = np.array([self.pool.open() for _ in range(sessions)])
+        self.x = np.zeros((sessions, 40), np.float32)
+        self.time_step(sessions, threads)
+
+    def time_step(self, sessions, threads):
+        self.pool.submit_many(self.sessions, self.x).result()
+
+    def teardown(self, sessions, threads):
+        self.pool.shutdown()
+
+
 class Embedding:
     """2,500 ids looked up among V vectors of length E, forward and with the gradient."""
 

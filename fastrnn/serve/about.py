@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import HTMLResponse, PlainTextResponse
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import Field
 
+from ..serialization import library_version
+from .metrics import WINDOW
 from .openapi import POLICY, openapi_page
 from .routes import Answer
 from .service import Service, service_of
@@ -24,68 +27,74 @@ class ModelFacts(Answer):
 
     name: str
     version: str
-    kind: str
+    kind: Literal["float32", "tokens", "text"]
+    layers: str
+    parameters: int
     input_size: int
     output_size: int
-    parameters: int
+    characters: int | None = Field(description="How many a character model knows.")
     streams: bool
     sessions: int
     max_sessions: int
 
 
-class Latencies(Answer):
-    """Answers of the last minute; percentiles in milliseconds, none without an answer."""
+class ModelList(Answer):
+    """What is served."""
 
-    answers: int
-    p50: float | None
-    p90: float | None
-    p99: float | None
-    p999: float | None
+    server: str
+    version: str
+    models: list[ModelFacts]
 
 
-class Batches(Answer):
-    """How many steps were shared by up to 1, 2, 4, ... sessions, in the last minute."""
+class Latency(Answer):
+    """How long answers of one kind took; no percentiles where there was none."""
 
-    sizes: list[int]
-    counts: list[int]
+    what: str = Field(description="infer, stream or generate")
+    count: int
+    steps: int
+    p50_ms: float | None
+    p90_ms: float | None
+    p99_ms: float | None
+    p999_ms: float | None
 
 
-class ModelStats(Answer):
-    """How a model is used."""
+class Stats(Answer):
+    """The last minute, and what is open now."""
 
+    window_s: int
+    latency: list[Latency]
+    batch_sizes: list[int] = Field(description="Passes that 1, 2, 3-4, 5-8, ... sessions shared.")
     sessions: int
     pending_steps: int
-    latency: Latencies
-    batches: Batches
+    steps_per_s: float
 
 
 @router.get("/v2/fastrnn/models")
-async def models(service: TheService) -> list[ModelFacts]:
+async def models(service: TheService) -> ModelList:
     """List the models."""
-    return [ModelFacts(**model.describe()) for model in service.models]
+    facts = [ModelFacts(**model.describe()) for model in service.models]
+    return ModelList(server="fastrnn", version=library_version(), models=facts)
+
+
+@router.get("/v2/fastrnn/stats")
+async def stats(service: TheService) -> Stats:
+    """Return how the server was used in the last minute."""
+    recent = service.metrics.recent()
+    pools = [stats for _, stats in service.models.pool_stats()]
+    return Stats(
+        window_s=WINDOW,
+        latency=[Latency(what=what, **summary) for what, summary in recent.items()],
+        batch_sizes=service.metrics.recent_batches(),
+        sessions=sum(each["sessions"] for each in pools),
+        pending_steps=sum(each["pending_steps"] for each in pools),
+        steps_per_s=sum(each["steps"] for each in recent.values()) / WINDOW,
+    )
 
 
 @router.get("/metrics", response_class=PlainTextResponse)
 async def metrics(service: TheService) -> Response:
     """Return what is counted and timed, for Prometheus."""
     return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
-
-
-@router.get("/v2/fastrnn/stats")
-async def stats(service: TheService) -> dict[str, ModelStats]:
-    """Return how models were used in the last minute, by their names."""
-    pools = dict(service.models.pool_stats())
-    found = {}
-    for name in service.models.names:
-        pool = pools.get(name, {})
-        counts = service.metrics.recent_batches(name)
-        found[name] = ModelStats(
-            sessions=pool.get("sessions", 0),
-            pending_steps=pool.get("pending_steps", 0),
-            latency=Latencies(**service.metrics.recent(name)),
-            batches=Batches(sizes=[2**power for power in range(len(counts))], counts=counts),
-        )
-    return found
 
 
 @open_router.get("/docs", include_in_schema=False)

@@ -6,6 +6,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from itertools import zip_longest
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -24,6 +25,9 @@ WINDOW = 60  # seconds
 PER_OCTAVE = 4  # buckets of the window for each doubling: 19 % wide
 LEAST = 1e-5  # seconds: the first bucket's end
 
+STEPS = -1  # beside the buckets, which count from 0
+
+Counts = dict[int, int]
 PoolStats = Callable[[], Iterable[tuple[str, dict[str, Any]]]]
 
 
@@ -46,7 +50,7 @@ class Metrics:
         self.messages = Histogram(
             "stream_message_seconds",
             "Time from a stream's message to its answer",
-            ("model",),
+            ("model", "what"),
             buckets=SECONDS,
             **make,
         )
@@ -55,7 +59,8 @@ class Metrics:
         self.reloads = Counter("reloads", "Changed model files", ("model", "result"), **make)
         self.errors = Counter("internal_errors", "Errors of the server itself", **make)
         self._recent: dict[str, _Window] = {}
-        self._batches: dict[str, deque[list[int]]] = {}
+        self._of_messages: dict[tuple[str, str], tuple[Histogram, Counter, _Window]] = {}
+        self._batches: deque[list[int]] = deque(maxlen=WINDOW + 1)
         self._pools: PoolStats = tuple
 
     def watch(self, pools: PoolStats) -> None:
@@ -68,13 +73,18 @@ class Metrics:
         self.requests.labels(route, model, str(status)).observe(seconds)
         if steps:
             self.steps.labels(model).inc(steps)
-            self._window(model).add(seconds)
+            self._window("infer").add(seconds, steps)
 
-    def message(self, model: str, seconds: float, steps: int) -> None:
-        """Count one answered message of a stream."""
-        self.messages.labels(model).observe(seconds)
-        self.steps.labels(model).inc(steps)
-        self._window(model).add(seconds)
+    def message(self, model: str, seconds: float, steps: int, what: str = "stream") -> None:
+        """Count one answered message: of a "stream", or what another kind of route calls it."""
+        found = self._of_messages.get((model, what))
+        if found is None:  # labels() takes longer than all the rest
+            found = self.messages.labels(model, what), self.steps.labels(model), self._window(what)
+            self._of_messages[model, what] = found
+        latency, counter, window = found
+        latency.observe(seconds)
+        counter.inc(steps)
+        window.add(seconds, steps)
 
     def reject(self, reason: str) -> None:
         """Count what was turned away: "unauthorized", "too_large", "busy", "quota", ..."""
@@ -84,60 +94,56 @@ class Metrics:
         """Return all in Prometheus' text format."""
         return generate_latest(self.registry)
 
-    def recent(self, model: str) -> dict[str, Any]:
-        """Return what `_Window.summary` says of a model's last minute."""
-        return self._recent.get(model, _Window()).summary()
+    def recent(self) -> dict[str, dict[str, Any]]:
+        """Return what `_Window.summary` says of the last minute: of "infer", "stream", ..."""
+        return {what: window.summary() for what, window in self._recent.items()}
 
     def sample(self) -> None:
         """Note what pools have done so far: to be called once a second."""
-        for model, stats in self._pools():
-            samples = self._batches.setdefault(model, deque(maxlen=WINDOW + 1))
-            samples.append(stats["batch_sizes"])
+        sizes = [stats["batch_sizes"] for _, stats in self._pools()]
+        self._batches.append([sum(column) for column in zip_longest(*sizes, fillvalue=0)])
 
-    def recent_batches(self, model: str) -> list[int]:
-        """Return the numbers of steps of the last minute by how many sessions shared them.
-
-        The first entry is of those of one session, the next of 2, then 3 to 4, 5 to 8, ...
-        """
-        samples = self._batches.get(model)
-        if not samples:
+    def recent_batches(self) -> list[int]:
+        """Return how many passes of the last minute 1, 2, 3-4, 5-8, ... sessions shared."""
+        if not self._batches:
             return []
-        first, last = samples[0], samples[-1]
-        before = [*first, *[0] * (len(last) - len(first))]
-        return [now - then for now, then in zip(last, before, strict=True)]
+        pairs = zip_longest(self._batches[-1], self._batches[0], fillvalue=0)
+        return [now - then for now, then in pairs]
 
-    def _window(self, model: str) -> _Window:
-        return self._recent.setdefault(model, _Window())
+    def _window(self, what: str) -> _Window:
+        return self._recent.setdefault(what, _Window())
 
 
 class _Window:
-    """Latencies of the last minute: counts by logarithm, for each second."""
+    """Latencies of the last minute: counts by logarithm, for each second; and steps."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._seconds: dict[int, dict[int, int]] = {}
+        self._seconds: dict[int, Counts] = {}
 
-    def add(self, seconds: float) -> None:
+    def add(self, seconds: float, steps: int) -> None:
         now = int(self._clock())
         counts = self._seconds.get(now)
         if counts is None:
             counts = self._seconds[now] = {}
             for old in [second for second in self._seconds if second <= now - WINDOW]:
                 del self._seconds[old]
+        counts[STEPS] = counts.get(STEPS, 0) + steps
         bucket = max(0, math.ceil(PER_OCTAVE * math.log2(max(seconds, LEAST) / LEAST)))
         counts[bucket] = counts.get(bucket, 0) + 1
 
     def summary(self) -> dict[str, Any]:
-        """Return the number of answers and percentiles of their latency in milliseconds."""
+        """Return the numbers of answers and steps, and percentiles of latency in milliseconds."""
         oldest = int(self._clock()) - WINDOW
-        counts: dict[int, int] = {}
+        counts: Counts = {}
         for second, buckets in self._seconds.items():
             if second > oldest:
                 for bucket, count in buckets.items():
                     counts[bucket] = counts.get(bucket, 0) + count
+        steps = counts.pop(STEPS, 0)
         total = sum(counts.values())
-        percentiles = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999}
-        return {"answers": total} | {
+        percentiles = {"p50_ms": 0.5, "p90_ms": 0.9, "p99_ms": 0.99, "p999_ms": 0.999}
+        return {"count": total, "steps": steps} | {
             name: _percentile(counts, total, part) for name, part in percentiles.items()
         }
 

@@ -7,13 +7,15 @@ import hashlib
 import logging
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from ..base import Layer
+from ..layers import Sequential
 from ..serialization import load, load_metadata
+from ..streams import AsyncPool, StreamPool
 from ..text import Vocabulary
 from . import logs
 from .metrics import Metrics
@@ -47,8 +49,6 @@ class ServedModel:
     pool : StreamPool or None
         None if the model does not stream.
     apool : AsyncPool or None
-    sessions : int
-        With a stream or without one, in this process; `Sessions` counts them.
     vocabulary : Vocabulary or None
         Of a character model.
     why_no_streams : str
@@ -64,18 +64,17 @@ class ServedModel:
             self.vocabulary = self._find_vocabulary()
         except ValueError as error:
             raise ValueError(f"{quotas.path}: {error}") from None
-        self.sessions = 0
-        self.pool, self.why_no_streams = None, ""
+        self.pool: StreamPool | None = None
+        self.why_no_streams = ""
+        values = max(self.sequence.input_size, self.sequence.outputs[0].shape[-1])
         try:
-            self.pool = make_pool(content, quotas.max_sessions or 1, settings)
+            self.pool = make_pool(content, quotas.max_sessions or 1, values, settings)
         except ValueError as error:
             self.why_no_streams = str(error)
 
     @cached_property
-    def apool(self) -> Any:
-        """The pool for coroutines."""
-        from ..streams import AsyncPool
-
+    def apool(self) -> AsyncPool | None:
+        """The pool for coroutines, in the loop that asks for it first."""
         return None if self.pool is None else AsyncPool(self.pool)
 
     @property
@@ -84,6 +83,11 @@ class ServedModel:
         if self.vocabulary is not None:
             return "text"
         return "float32" if self.sequence.takes_vectors else "tokens"
+
+    @property
+    def sessions(self) -> int:
+        """Return the number of open sessions."""
+        return 0 if self.pool is None else len(self.pool)
 
     def _find_vocabulary(self) -> Vocabulary | None:
         characters = self.metadata.get("characters")
@@ -100,6 +104,8 @@ class ServedModel:
             "name": self.name,
             "version": self.version,
             "kind": self.kind,
+            "layers": _in_words(self.layer),
+            "characters": None if self.vocabulary is None else len(self.vocabulary),
             "input_size": self.sequence.input_size,
             "output_size": self.sequence.outputs[0].shape[-1],
             "parameters": self.layer.num_parameters(),
@@ -108,25 +114,40 @@ class ServedModel:
             "max_sessions": self.quotas.max_sessions,
         }
 
-    def close(self) -> None:
-        """Answer what was accepted, and let the pool go."""
+    async def close(self) -> None:
+        """Let the pool go, which nobody uses any more."""
+        if "apool" in vars(self) and self.apool is not None:
+            self.apool.close()
         if self.pool is not None:
-            self.pool.shutdown()
+            await asyncio.to_thread(self.pool.shutdown)
 
 
-def make_pool(content: bytes, capacity: int, settings: Settings) -> Any:
-    """Return the StreamPool of a model file; ValueError if the model does not stream."""
-    try:  # until it is there
-        from ..streams import StreamPool
-    except ModuleNotFoundError:
-        raise ValueError("this build has no StreamPool") from None
+def _in_words(layer: Layer) -> str:
+    """Return what a model is made of in short: "LSTM 2 x 128, Linear 65"."""
+    if isinstance(layer, Sequential):
+        return ", ".join(map(_in_words, layer))
+    name, size = type(layer).__name__, getattr(layer, "hidden_size", None)
+    if size is None:
+        size = getattr(layer, "out_features", getattr(layer, "embedding_dim", None))
+        return name if size is None else f"{name} {size}"
+    layers = getattr(layer, "num_layers", 1)
+    return f"{name} {size}" if layers == 1 else f"{name} {layers} x {size}"
 
+
+def make_pool(content: bytes, capacity: int, values: int, settings: Settings) -> StreamPool:
+    """Return the pool of a model file, with `values` in a step's input or output.
+
+    Raises
+    ------
+    ValueError
+        If the model does not stream.
+    """
     return StreamPool(
         content,
         capacity,
         max_batch=settings.max_batch,
         max_delay=settings.max_delay,
-        max_pending=settings.max_frame // 4,  # streams have less under way: protocol.Window
+        max_pending=max(1024, settings.max_frame // 4 // values),
         num_threads=settings.num_threads,
     )
 
@@ -162,6 +183,8 @@ class Models:
         self._settings, self._metrics = settings, metrics
         self._files = {each.name: _File(each.with_defaults(settings)) for each in parsed}
         self._versions: dict[str, list[ServedModel]] = {}  # the newest last
+        # What keeps an old version; streams know of sessions that no pool knows.
+        self.users: Callable[[ServedModel], int] = lambda served: served.sessions
 
     def load(self) -> None:
         """Load all models; ValueError or OSError for one that cannot be."""
@@ -222,8 +245,9 @@ class Models:
                 return
             served = await asyncio.to_thread(ServedModel, self._settings, file.quotas, content)
         except Exception as error:  # whatever it is, the old version goes on
-            self._metrics.reloads.labels(name, "failed").inc()
-            logs.event("reload_failed", logging.ERROR, model=name, error=str(error))
+            if file.is_news(error):
+                self._metrics.reloads.labels(name, "failed").inc()
+                logs.event("reload_failed", logging.ERROR, model=name, error=str(error))
             return
         old = self.get(name).version
         self._versions[name].append(served)
@@ -234,22 +258,22 @@ class Models:
         """Let old versions go that nobody used at the last look and at this one."""
         idle = self._files[name].idle
         for served in self._versions[name][:-1]:
-            if served.sessions:
+            if served.sessions or self.users(served):
                 idle.discard(served.version)
             elif served.version not in idle:
                 idle.add(served.version)
             else:
                 idle.discard(served.version)
                 self._versions[name].remove(served)
-                await asyncio.to_thread(served.close)
                 self._files[name].keep_counts(served)
+                await served.close()
                 logs.event("retired", model=name, version=served.version)
 
-    def close(self) -> None:
-        """Answer what was accepted, and let all pools go."""
+    async def close(self) -> None:
+        """Let all pools go."""
         for versions in self._versions.values():
             for served in versions:
-                served.close()
+                await served.close()
 
 
 class _File:
@@ -259,6 +283,7 @@ class _File:
         self.quotas = quotas
         self.idle: set[str] = set()  # old versions without a session at the last look
         self.gone: dict[str, Any] = {}  # counts of pools that are no more
+        self._problem: tuple[str, tuple[int, ...]] | None = None
         self._read: tuple[int, ...] = ()
         self._seen: tuple[int, ...] = ()
 
@@ -275,6 +300,11 @@ class _File:
     def _stamp(self) -> tuple[int, ...]:
         found = os.stat(self.quotas.path)
         return found.st_mtime_ns, found.st_size, found.st_ino
+
+    def is_news(self, error: Exception) -> bool:
+        """Return whether an error is another than the last, or of another state of the file."""
+        before, self._problem = self._problem, (str(error), self._seen)
+        return self._problem != before
 
     def keep_counts(self, served: ServedModel) -> None:
         """Add the counts of a pool that goes, so that totals never fall."""

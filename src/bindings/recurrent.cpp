@@ -4,6 +4,7 @@
 #include "bindings/recurrent.h"
 
 #include "bindings/module.h"
+#include "dispatch_small.h"
 #include "sequence/quantize.h"
 
 namespace fastrnn::bindings {
@@ -445,6 +446,8 @@ void register_recurrent(py::module_& m) {
       [](const std::string& kind, const py::tuple& weights, const py::object& options,
          bool training, const std::string& precision_name) -> py::object {
         const auto precision = named<Precision>(precision_names, precision_name, "precision");
+        if (precision != Precision::float32 && supported_small_kernels().empty())
+          throw py::value_error("precision: this build has no kernels for " + precision_name);
         if (precision != Precision::float32)
           return py::cast(make_cell<float>(kind, weights, options, training, precision));
         const py::array first = py::cast<py::array>(weights[0]);
