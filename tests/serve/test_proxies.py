@@ -25,7 +25,6 @@ from stream_cases import I, alone, make_model, redis_server, save_model, steps
 from processes import ServerProcess, free_port  # isort: skip - beside the load program, as stream_cases says
 
 
-
 EXAMPLES = Path(__file__).parents[2] / "examples" / "serving"
 SERVERS, STREAMS, SECONDS = 3, 12, 120
 
