@@ -26,7 +26,7 @@ from processes import ServerProcess, free_port  # isort: skip - beside the load 
 
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "serving"
-SERVERS, STREAMS, SECONDS = 3, 12, 120
+SERVERS, STREAMS, SECONDS = 3, 12, 300
 
 
 class Proxy:
