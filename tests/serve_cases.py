@@ -24,9 +24,7 @@ PATIENCE = 60  # seconds: until something is surely wrong
 
 def models(folder):
     """Write a model of each kind into a folder; return their files by name."""
-    two = fastrnn.Sequential(
-        fastrnn.LSTM(5, 7, num_layers=2, seed=0), fastrnn.Linear(7, 3, seed=1)
-    )
+    two = fastrnn.Sequential(fastrnn.LSTM(5, 7, num_layers=2, seed=0), fastrnn.Linear(7, 3, seed=1))
     pooled = fastrnn.Sequential(
         fastrnn.GRU(4, 6, bidirectional=True, batch_first=True, seed=2),
         fastrnn.LastStep(batch_first=True),
@@ -139,7 +137,8 @@ class Server:
     def infer(self, model, inputs, headers=None, **more):
         """Return (status, JSON) of an inference; inputs are arrays by name."""
         described = [
-            {"name": name, "datatype": DATATYPES[x.dtype.name], "shape": x.shape, "data": x.tolist()}
+            {"name": name, "datatype": DATATYPES[x.dtype.name], "shape": x.shape}
+            | {"data": x.tolist()}
             for name, x in inputs.items()
         ]
         body = json.dumps({"inputs": described, **more})

@@ -17,12 +17,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..serialization import library_version
-from . import about, logs, v2
+from . import about, logs, streams, v2
 from .metrics import Metrics
 from .models import Models
 from .openapi import describe
 from .routes import protection
 from .service import Service
+from .sessions import Sessions
 from .settings import ModelSettings, Settings
 
 __all__ = ["create_app"]
@@ -62,7 +63,8 @@ def create_app(settings: Settings, models: Sequence[ModelSettings | str]) -> Fas
     app.include_router(v2.router, **protection(settings))
     app.include_router(about.router, **protection(settings))
     app.include_router(about.open_router)
-    for name in ("streams", "text", "page"):
+    app.include_router(streams.router)
+    for name in ("text", "page"):
         if importlib.util.find_spec(f"{__package__}.{name}"):
             app.include_router(importlib.import_module(f"{__package__}.{name}").router)
     return app
@@ -71,11 +73,13 @@ def create_app(settings: Settings, models: Sequence[ModelSettings | str]) -> Fas
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     service: Service = app.state.service
-    if importlib.util.find_spec(f"{__package__}.sessions"):
-        sessions = importlib.import_module(f"{__package__}.sessions")
-        service.sessions = sessions.Sessions(service)
-        service.models.users = service.sessions.count
-        await service.sessions.start()
+    try:
+        sessions = service.sessions = Sessions(service)
+        service.models.users = sessions.count
+        await sessions.start()
+    except Exception as error:
+        app.state.failure = error  # for who started the server
+        raise
     tasks = [
         asyncio.create_task(service.models.poll()),
         asyncio.create_task(_sample(service.metrics)),
@@ -88,8 +92,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         await asyncio.gather(*tasks, return_exceptions=True)
         if not service.draining.is_set():  # another server than ours
             await service.drain()
-        if service.sessions is not None:
-            await service.sessions.stop()
+        await sessions.stop()
         await service.close()
 
 

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import importlib
-import importlib.util
-import logging
 import signal
 import socket
 import sys
@@ -13,15 +9,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from . import logs
 from .app import create_app
+from .connections import http_protocol
 from .settings import ModelSettings, Settings
+from .sockets import websocket_protocol
 
 __all__ = ["serve"]
 
-MOST_HEAD = 64 * 1024  # bytes of a request's first line and headers
+KEEP_ALIVE = 75  # seconds: longer than clients and proxies keep a connection
 
 
 def serve(settings: Settings, models: Sequence[ModelSettings | str]) -> None:
@@ -46,8 +43,8 @@ def serve(settings: Settings, models: Sequence[ModelSettings | str]) -> None:
     host, port = listening.getsockname()[:2]
     config = uvicorn.Config(
         app,
-        http=_protocol(settings),
-        ws=_websockets(settings),
+        http=http_protocol(settings),
+        ws=websocket_protocol(settings),
         ws_ping_interval=20,
         ws_ping_timeout=20,
         ws_max_size=settings.max_frame,
@@ -58,6 +55,7 @@ def serve(settings: Settings, models: Sequence[ModelSettings | str]) -> None:
         proxy_headers=bool(settings.trusted_proxies),
         forwarded_allow_ips=list(settings.trusted_proxies),
         server_header=False,
+        timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=10,
         backlog=2048,
     )
@@ -67,7 +65,13 @@ def serve(settings: Settings, models: Sequence[ModelSettings | str]) -> None:
         models=app.state.service.models.names,
         tokens=len(settings.tokens),
     )
-    _Server(config).run(sockets=[listening])
+    try:
+        _Server(config).run(sockets=[listening])
+    except SystemExit:
+        failure = getattr(app.state, "failure", None)
+        if failure is None:
+            raise
+        raise ValueError(f"state: {failure}") from failure
     logs.event("stopped")
 
 
@@ -87,12 +91,6 @@ def _listen(settings: Settings) -> socket.socket:
     return listening
 
 
-def _websockets(settings: Settings) -> Any:
-    if importlib.util.find_spec(f"{__package__}.sockets") is None:
-        return "websockets-sansio"
-    return importlib.import_module(f"{__package__}.sockets").websocket_protocol(settings)
-
-
 class _Server(uvicorn.Server):
     """Drains before it closes: for load balancers it is not ready, but it answers until then."""
 
@@ -103,57 +101,3 @@ class _Server(uvicorn.Server):
         # Having ended well is no death by a signal.
         captured: list[int] = self._captured_signals
         captured[:] = [number for number in captured if number != signal.SIGTERM]
-
-
-def _protocol(settings: Settings) -> type[HttpToolsProtocol]:
-    """Return uvicorn's protocol with limits on connections, and on size and time of heads."""
-
-    class Limited(HttpToolsProtocol):
-        _in_head = False
-        _head_bytes = 0
-        _timer: asyncio.TimerHandle | None = None
-
-        def connection_made(self, transport: asyncio.Transport) -> None:
-            super().connection_made(transport)
-            if len(self.connections) > settings.max_connections:
-                logs.event("too_many_connections", logging.WARNING)
-                transport.abort()
-                return
-            self._await_head()
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            self._stop_timer()
-            super().connection_lost(exc)
-
-        def data_received(self, data: bytes) -> None:
-            super().data_received(data)
-            if self._in_head and self.parser is not None:
-                self._head_bytes += len(data)
-                if self._head_bytes > MOST_HEAD:
-                    self._stop_timer()
-                    self.send_400_response("The head of the request is too large.")
-
-        def on_message_begin(self) -> None:
-            super().on_message_begin()
-            self._await_head()
-
-        def on_headers_complete(self) -> None:
-            self._in_head = False
-            self._stop_timer()
-            super().on_headers_complete()
-
-        def _await_head(self) -> None:
-            self._stop_timer()
-            self._in_head, self._head_bytes = True, 0
-            self._timer = self.loop.call_later(settings.request_timeout, self._too_slow)
-
-        def _too_slow(self) -> None:
-            if self._in_head and not self.transport.is_closing():
-                self.transport.abort()
-
-        def _stop_timer(self) -> None:
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
-
-    return Limited

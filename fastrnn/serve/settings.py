@@ -57,7 +57,9 @@ class Settings:
     insecure: bool = _setting(False, "let other machines in without a token", "network", "")
 
     max_body: int = _setting(16 * MIB, "bytes of a request's body", "limits", "BYTES")
-    max_bodies: int = _setting(256 * MIB, "bytes of all bodies at once", "limits", "BYTES")
+    max_held: int = _setting(
+        256 * MIB, "bytes of all requests and answers in memory", "limits", "BYTES"
+    )
     max_response: int = _setting(64 * MIB, "bytes of an answer", "limits", "BYTES")
     max_frame: int = _setting(MIB, "bytes of a message of a stream", "limits", "BYTES")
     max_steps: int = _setting(100_000, "steps of a sequence, or of a stream's message", "limits")

@@ -1,0 +1,104 @@
+"""HTTP connections of uvicorn with limits that it does not have itself."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from . import logs
+from .settings import Settings
+
+__all__ = ["http_protocol"]
+
+MOST_HEAD = 64 * 1024  # bytes of a request's first line and headers
+LEAST_READ = 16 * 1024  # bytes that a client takes in `send_timeout`, where as many wait
+
+
+def http_protocol(settings: Settings) -> type[HttpToolsProtocol]:
+    """Return the class for ``uvicorn.Config(http=...)``.
+
+    It limits connections, the size of heads and the time until they are whole, and cuts off who
+    does not take an answer.
+    """
+
+    class Limited(HttpToolsProtocol):
+        _in_head = False
+        _head_bytes = 0
+        _head_timer: asyncio.TimerHandle | None = None
+        _write_timer: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: asyncio.Transport) -> None:
+            super().connection_made(transport)
+            if len(self.connections) > settings.max_connections:
+                logs.event("too_many_connections", logging.WARNING)
+                transport.abort()
+                return
+            self._await_head()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._stop_head_timer()
+            self._stop_writing_timer()
+            super().connection_lost(exc)
+
+        # --- heads: neither endless nor for ever
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            if self._in_head and self.parser is not None:
+                self._head_bytes += len(data)
+                if self._head_bytes > MOST_HEAD and not self.transport.is_closing():
+                    self.send_400_response("The head of the request is too large.")
+
+        def on_message_begin(self) -> None:
+            super().on_message_begin()
+            self._await_head()
+
+        def on_headers_complete(self) -> None:
+            self._in_head = False
+            self._stop_head_timer()
+            super().on_headers_complete()
+
+        def _await_head(self) -> None:
+            self._stop_head_timer()
+            self._in_head, self._head_bytes = True, 0
+            self._head_timer = self.loop.call_later(settings.request_timeout, self._too_slow)
+
+        def _stop_head_timer(self) -> None:
+            if self._head_timer is not None:
+                self._head_timer.cancel()
+                self._head_timer = None
+
+        def _too_slow(self) -> None:
+            if self._in_head:
+                self.transport.abort()
+
+        # --- answers: a client has to take some of them in `send_timeout`
+
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            self._watch_writing()
+
+        def resume_writing(self) -> None:
+            super().resume_writing()
+            self._stop_writing_timer()
+
+        def _watch_writing(self) -> None:
+            before = self.transport.get_write_buffer_size()
+            self._write_timer = self.loop.call_later(
+                settings.send_timeout, self._check_writing, before
+            )
+
+        def _check_writing(self, before: int) -> None:
+            if before - self.transport.get_write_buffer_size() < LEAST_READ:
+                self.transport.abort()
+            else:
+                self._watch_writing()
+
+        def _stop_writing_timer(self) -> None:
+            if self._write_timer is not None:
+                self._write_timer.cancel()
+                self._write_timer = None
+
+    return Limited
