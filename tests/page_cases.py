@@ -19,7 +19,7 @@ def write_text_model(path, cell="lstm", hidden=24, layers=2, seed=1):
     """Save a character model whose texts are anything but uniform."""
     model = build_model(cell, Vocabulary(CHARACTERS), hidden, layers, seed=seed)
     for parameter in model.parameters().values():
-        parameter.data = 3 * parameter.data
+        parameter.data = 5 * parameter.data
     save_model(path, model, Vocabulary(CHARACTERS))
     return path
 

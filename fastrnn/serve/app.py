@@ -75,7 +75,6 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     service: Service = app.state.service
     try:
         sessions = service.sessions = Sessions(service)
-        service.models.users = sessions.count
         await sessions.start()
     except Exception as error:
         app.state.failure = error  # for who started the server

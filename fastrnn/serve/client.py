@@ -197,6 +197,7 @@ class StreamClient:
         """End the session for good, after all that was sent is answered."""
         if self._runner is not None and self._ended is None:
             await self._enqueue(_Kind.CLOSE).answer
+            self._end(ConnectionError("the session is closed"))
         await self.disconnect()
 
     async def disconnect(self) -> None:

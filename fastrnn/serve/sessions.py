@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import hashlib
 import logging
+import re
 import secrets
 import time
 from collections import Counter
@@ -70,7 +71,7 @@ class Session:
         self.handle: int | None = None
         self.stream: Attached | None = None
         self.used = self.written = time.monotonic()
-        self.counted = (client, model.name, (model.name, model.version))
+        self.counted = (client, model.name)
 
     @property
     def resumable(self) -> bool:
@@ -92,6 +93,9 @@ class Session:
             self.handle = None
         self.stream = None
         self.used = time.monotonic()
+
+
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 def hash_of(token: str) -> bytes:
@@ -123,15 +127,11 @@ class Sessions:
         self._settings = service.settings
         self._store = store if store is not None else open_store(service.settings)
         self._sessions: dict[str, Session] = {}
-        self._counts: Counter[Hashable] = Counter()  # by client, model and version
+        self._counts: Counter[Hashable] = Counter()  # by client and model
         self._tasks: list[asyncio.Task[None]] = []
 
     def __len__(self) -> int:
         return len(self._sessions)
-
-    def count(self, model: ServedModel) -> int:
-        """Return the number of sessions that one version of a model has."""
-        return self._counts[model.name, model.version]
 
     async def start(self) -> None:
         """Connect to the store; begin to look for idle sessions."""
@@ -141,7 +141,7 @@ class Sessions:
             asyncio.create_task(self._drain()),
         ]
 
-    async def stop(self) -> None:
+    async def close(self) -> None:
         """Let go of all sessions; the store keeps what it keeps."""
         for task in self._tasks:
             task.cancel()
@@ -167,6 +167,8 @@ class Sessions:
     ) -> Session:
         """Return a session, attached to a new stream; an older stream of it is stopped."""
         token_hash = hash_of(token)
+        if not _ID.fullmatch(session_id):
+            raise StreamError("unknown_session", UNKNOWN)
 
         def check(stored: StoredSession) -> None:
             if not stored.opens_with(token_hash):
@@ -186,7 +188,7 @@ class Sessions:
         session.written = time.monotonic()
         await self._store.write(session.stored)
 
-    async def close(self, session: Session) -> None:
+    async def end(self, session: Session) -> None:
         """End a session for good."""
         self._forget(session)
         await self._store.delete(session.stored)
@@ -208,6 +210,7 @@ class Sessions:
         session = Session(stored, model, client)
         self._sessions[stored.id] = session
         self._counts.update(session.counted)
+        model.sessions += 1
         return session
 
     def _forget(self, session: Session) -> None:
@@ -215,6 +218,7 @@ class Sessions:
         session.detach()
         if self._sessions.get(session.stored.id) is session:
             del self._sessions[session.stored.id]
+            session.model.sessions -= 1
             for each in session.counted:
                 self._counts[each] -= 1
                 if not self._counts[each]:
@@ -275,7 +279,7 @@ class Sessions:
         timeout = self._settings.idle_timeout
         if session.handle is None:
             if now - session.used > timeout:
-                await self.close(session)
+                await self.end(session)
         elif session.resumable and now - session.written > timeout / 3:
             await self.write(session)
 

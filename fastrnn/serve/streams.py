@@ -309,7 +309,7 @@ class Stream:
                 if isinstance(message, StreamError):
                     raise message
                 if message is CLOSE:
-                    await self._service.sessions.close(self._session)
+                    await self._service.sessions.end(self._session)
                     await self._send(protocol.write_message("closed"))
                     await self._close(1000)
                     return

@@ -118,9 +118,9 @@ class Answer : public std::enable_shared_from_this<Answer> {
   PoolRequest& request(Index i) { return requests_[static_cast<std::size_t>(i)].request; }
   Index count() const { return count_; }
 
-  // From now on it lives until it is done.
+  // From now on it lives until it is done; one of no sessions is.
   void begin(std::shared_ptr<Completions> completions) {
-    self_ = shared_from_this();
+    if (count_ > 0) self_ = shared_from_this();
     completions_ = std::move(completions);
   }
   void forget() { self_ = nullptr; }
