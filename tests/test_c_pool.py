@@ -14,7 +14,9 @@ lib = c_library.lib
 
 @pytest.fixture
 def content():
-    return serialized(fastrnn.Sequential(fastrnn.LSTM(3, 20, seed=0), fastrnn.Linear(20, 4, seed=1)))
+    return serialized(
+        fastrnn.Sequential(fastrnn.LSTM(3, 20, seed=0), fastrnn.Linear(20, 4, seed=1))
+    )
 
 
 @pytest.fixture
