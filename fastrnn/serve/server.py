@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import socket
 import sys
@@ -65,6 +66,9 @@ def serve(settings: Settings, models: Sequence[ModelSettings | str]) -> None:
         models=app.state.service.models.names,
         tokens=len(settings.tokens),
     )
+    # What is loaded by now stays; looking through it for garbage would hold up answers each time.
+    gc.collect()
+    gc.freeze()
     try:
         _Server(config).run(sockets=[listening])
     except SystemExit:
