@@ -242,9 +242,7 @@ def run_load(arguments, pids):
     clients = [
         context.Process(
             target=run_client,
-            args=(
-                range(first, arguments.streams, arguments.processes), arguments, begin, results
-            ),
+            args=(range(first, arguments.streams, arguments.processes), arguments, begin, results),
         )
         for first in range(arguments.processes)
     ]
@@ -281,7 +279,9 @@ def report(arguments, parts, cpu, memory):
         f"answers     p50 {p50:.2f} ms, p99 {p99:.2f} ms, p99.9 {p999:.2f} ms, "
         f"longest {latencies.max():.1f} ms, of {len(latencies):,}"
     )
-    print(f"late sends  {late:,} of {len(latencies):,} ({LATE * 1000:g} ms or more after their time)")
+    print(
+        f"late sends  {late:,} of {len(latencies):,} ({LATE * 1000:g} ms or more after their time)"
+    )
     used = ", ".join(f"{name} {value:.2f}" for name, value in cpu.items())
     print(f"CPU cores   {used}, clients {sum(part['cpu'] for part in parts) / total:.2f}")
     for name in memory[0][1]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib
-import importlib.util
 import logging
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -17,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..serialization import library_version
-from . import about, logs, streams, v2
+from . import about, logs, page, streams, text, v2
 from .metrics import Metrics
 from .models import Models
 from .openapi import describe
@@ -63,10 +61,8 @@ def create_app(settings: Settings, models: Sequence[ModelSettings | str]) -> Fas
     app.include_router(v2.router, **protection(settings))
     app.include_router(about.router, **protection(settings))
     app.include_router(about.open_router)
-    app.include_router(streams.router)
-    for name in ("text", "page"):
-        if importlib.util.find_spec(f"{__package__}.{name}"):
-            app.include_router(importlib.import_module(f"{__package__}.{name}").router)
+    for module in (streams, text, page):  # which see to tokens themselves
+        app.include_router(module.router)
     return app
 
 
@@ -75,7 +71,6 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     service: Service = app.state.service
     try:
         sessions = service.sessions = Sessions(service)
-        service.models.users = sessions.count
         await sessions.start()
     except Exception as error:
         app.state.failure = error  # for who started the server

@@ -29,15 +29,22 @@ def describe(app: FastAPI) -> dict[str, Any]:
         request = InferRequest.model_json_schema(ref_template="#/components/schemas/{model}")
         schemas |= request.pop("$defs")
         schemas["InferRequest"] = request
-        # Bad values of parameters are errors with status 400 and a body as all have.
         for path in found["paths"].values():
             for operation in path.values():
-                if operation["responses"].pop("422", None) and "{" not in str(path):
-                    continue
+                _correct(operation)
         for name in ("HTTPValidationError", "ValidationError"):
             schemas.pop(name, None)
         app.openapi_schema = found
     return app.openapi_schema
+
+
+def _correct(operation: dict[str, Any]) -> None:
+    """Say of an operation what FastAPI does not know."""
+    # Bad values of parameters are errors as all others, with status 400.
+    operation["responses"].pop("422", None)
+    for parameter in operation.get("parameters", ()):  # to leave it out is its only "null"
+        options = parameter["schema"].pop("anyOf", [{}])
+        parameter["schema"] |= options[0]
 
 
 STYLE = """\

@@ -101,16 +101,21 @@ StreamPool::~StreamPool() { shut_down(false); }
 // --- sessions: the lock is held -------------------------------------------------------------------
 
 StreamPool::Slot* StreamPool::find(Session session) {
-  const Session slot = session & 0xffffffff;
-  if (slot >= slots_.size()) return nullptr;
-  Slot& found = slots_[slot];
-  const bool open = found.uses == session >> 32 && found.uses % 2 == 1 && !found.closing;
+  Slot& found = slots_[session % slots_.size()];
+  const bool open = found.uses == session / slots_.size() && found.uses % 2 == 1 && !found.closing;
   return open ? &found : nullptr;
 }
 
 void StreamPool::make_ready(Index slot, Clock::time_point now) {
   slots_[slot].since = now;
   ready_[(ready_first_ + ready_count_++) % options_.capacity] = slot;
+}
+
+Index StreamPool::next_ready() {
+  const Index slot = ready_[ready_first_];
+  ready_first_ = (ready_first_ + 1) % options_.capacity;
+  --ready_count_;
+  return slot;
 }
 
 void StreamPool::make_idle(Index slot, Clock::time_point now) {
@@ -133,6 +138,11 @@ void StreamPool::free_slot(Index slot) {
   slots_[slot].closing = false;
   free_.push_back(slot);
   --stats_.sessions;
+}
+
+// Who shuts down may wait for that.
+void StreamPool::tell_if_empty() {
+  if (!accepting_ && ready_count_ + running_ == 0) empty_.notify_all();
 }
 
 PoolRequest* StreamPool::take_requests(Slot& slot) {
@@ -162,7 +172,7 @@ StreamPool::Status StreamPool::open(const float* state_in, Session* session) {
   if (free_.empty()) return Status::pool_full;
   const Index slot = free_.back();
   free_.pop_back();
-  *session = ++slots_[slot].uses << 32 | static_cast<Session>(slot);
+  *session = ++slots_[slot].uses * slots_.size() + static_cast<Session>(slot);
   if (state_in)
     std::copy_n(state_in, network_.state_size(), state(slot));
   else
@@ -200,6 +210,7 @@ StreamPool::Status StreamPool::close(Session session) {
     cancelled = take_requests(*slot);
     free_slot(at);
     room_.notify_all();
+    tell_if_empty();
   }
   cancel(cancelled);
   return Status::ok;
@@ -219,7 +230,7 @@ StreamPool::Status StreamPool::reserve(const Submission* submissions, Index coun
   for (Index i = 0; i < count; ++i) {
     Slot* const slot = find(submissions[i].session);
     const Index more = places(*submissions[i].request);
-    const bool room = slot && (slot->pending == 0 || slot->pending + more <= options_.max_pending);
+    const bool room = slot && (!slot->first || more <= options_.max_pending - slot->pending);
     if (room) {
       slot->pending += more;
       stats_.pending_steps += more;
@@ -266,7 +277,6 @@ StreamPool::Status StreamPool::submit(const Submission* submissions, Index count
 }
 
 void StreamPool::shut_down(bool drain) {
-  std::vector<std::thread> threads;
   {
     Lock lock(mutex_);
     accepting_ = false;
@@ -276,14 +286,18 @@ void StreamPool::shut_down(bool drain) {
     stopping_ = true;
     work_.notify_all();
     empty_.notify_all();
-    threads.swap(threads_);
   }
-  for (std::thread& thread : threads) thread.join();
-  for (Slot& slot : slots_) {
+  const std::lock_guard<std::mutex> one_at_a_time(ending_);
+  for (std::thread& thread : threads_) thread.join();
+  threads_.clear();
+  for (;;) {
     PoolRequest* cancelled;
     {
       const Lock lock(mutex_);
-      cancelled = take_requests(slot);
+      if (ready_count_ == 0) return;
+      const Index slot = next_ready();
+      cancelled = take_requests(slots_[slot]);
+      make_idle(slot, Clock::now());
     }
     cancel(cancelled);
   }
@@ -300,26 +314,27 @@ PoolStats StreamPool::stats() {
 // False: the pool ends.
 bool StreamPool::wait_for_rows(Lock& lock) {
   while (!stopping_) {
-    const bool ready = ready_count_ > 0;
+    if (ready_count_ == 0) {
+      sleep(lock, Clock::time_point::max());
+      continue;
+    }
     // No more can come than sessions are open.
     const bool full = ready_count_ >= std::min(options_.max_batch, stats_.sessions);
-    if (ready && (full || options_.max_delay.count() == 0 || !accepting_)) return true;
-    auto until = Clock::time_point::max();
-    if (ready)
-      until = slots_[ready_[ready_first_]].since + options_.max_delay;
-    else if (options_.idle_timeout.count() > 0 && oldest_idle_ != none)
-      until = slots_[oldest_idle_].since + options_.idle_timeout;
-    ++idle_workers_;
-    bool late = false;
-    if (until == Clock::time_point::max())
-      work_.wait(lock);
-    else
-      late = work_.wait_until(lock, until) == std::cv_status::timeout;
-    --idle_workers_;
-    if (late && ready && ready_count_ > 0) return true;
-    if (late) expire(Clock::now());
+    if (full || options_.max_delay.count() == 0 || !accepting_) return true;
+    const auto until = slots_[ready_[ready_first_]].since + options_.max_delay;
+    if (Clock::now() >= until) return true;
+    sleep(lock, until);
   }
   return false;
+}
+
+void StreamPool::sleep(Lock& lock, Clock::time_point until) {
+  ++idle_workers_;
+  if (until == Clock::time_point::max())
+    work_.wait(lock);
+  else
+    work_.wait_until(lock, until);
+  --idle_workers_;
 }
 
 // Sessions that have waited longest, shared with threads that have nothing to do. Few sessions do more
@@ -330,9 +345,7 @@ Index StreamPool::take_rows(Row* rows) {
   const Index most =
       count == 1 ? Stepper::max_rows : std::max<Index>(options_.max_batch / count, 1);
   for (Index i = 0; i < count; ++i) {
-    const Index at = ready_[ready_first_];
-    ready_first_ = (ready_first_ + 1) % options_.capacity;
-    --ready_count_;
+    const Index at = next_ready();
     Slot& slot = slots_[at];
     slot.running = true;
     rows[i] = {at, slot.first, std::min(most, slot.first->steps - slot.first->at_)};
@@ -386,7 +399,7 @@ PoolRequest* StreamPool::give_back(const Row* rows, Index count) {
   }
   running_ -= count;
   if (cancelled && waiting_for_room_ > 0) room_.notify_all();
-  if (!accepting_ && ready_count_ + running_ == 0) empty_.notify_all();
+  tell_if_empty();
   return cancelled;
 }
 

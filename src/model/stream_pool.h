@@ -60,6 +60,14 @@ class StreamPool {
     PoolRequest* request;
   };
 
+  // Of what is more than anyone waits (30 years), that.
+  static std::chrono::nanoseconds nanoseconds(double seconds) {
+    const double most = 1e9;
+    return std::chrono::nanoseconds(
+        static_cast<std::int64_t>((seconds < most ? seconds : most) * 1e9));
+  }
+  static Clock::time_point after(double seconds) { return Clock::now() + nanoseconds(seconds); }
+
   // network: one that streams; must outlive this. Throws std::bad_alloc, std::system_error.
   StreamPool(const Network& network, const PoolOptions& options);
   StreamPool(const StreamPool&) = delete;
@@ -68,13 +76,15 @@ class StreamPool {
 
   // state: null for the initial one.
   Status open(const float* state, Session* session);
-  // What is pending is cancelled; a step that is on its way still ends.
+  // What is pending is cancelled; a step that is on its way still ends, and the session's place is free
+  // when it has.
   Status close(Session session);
   // All of them, or none. Requests of a session are done in the order in which they were submitted.
-  // Where queues are full, waits for room until `until`.
+  // Where queues are full, waits for room until `until`. Not to be called from done() with a time to
+  // wait: room comes when done() has returned.
   Status submit(const Submission* submissions, Index count, Clock::time_point until);
-  // Nothing is accepted from now on; what was, is done first (drain) or cancelled. Ends the threads.
-  // Not to be called from done().
+  // Nothing is accepted from now on; what was, is done first (drain) or cancelled. Ends the threads;
+  // of several calls at once each returns when all that has happened. Not to be called from done().
   void shut_down(bool drain);
   PoolStats stats();
 
@@ -104,6 +114,7 @@ class StreamPool {
   Slot* find(Session session);
   float* state(Index slot) const { return states_.data() + slot * state_stride_; }
   void make_ready(Index slot, Clock::time_point now);
+  Index next_ready();
   void make_idle(Index slot, Clock::time_point now);
   void leave_idle(Index slot);
   void leave_ready(Index slot);
@@ -111,7 +122,9 @@ class StreamPool {
   PoolRequest* take_requests(Slot& slot);
   void expire(Clock::time_point now);
   Status reserve(const Submission* submissions, Index count);
+  void tell_if_empty();
   bool wait_for_rows(Lock& lock);
+  void sleep(Lock& lock, Clock::time_point until);
   Index take_rows(Row* rows);
   Index take_finished(const Row* rows, Index count, PoolRequest** finished);
   PoolRequest* give_back(const Row* rows, Index count);
@@ -132,6 +145,8 @@ class StreamPool {
   Index idle_workers_ = 0, waiting_for_room_ = 0, running_ = 0;
   bool accepting_ = true, stopping_ = false;
   PoolStats stats_;
+
+  std::mutex ending_;  // of the threads
   std::vector<std::unique_ptr<Worker>> workers_;
   std::vector<std::thread> threads_;
 };

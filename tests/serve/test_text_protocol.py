@@ -14,11 +14,11 @@ pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")
 pytest.importorskip("websockets")
 
-from page_cases import CHARACTERS, running, write_sensor, write_text_model
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from fastrnn.text import load_model, sample
+from page_cases import CHARACTERS, running, write_sensor, write_text_model
 
 TOKEN = "a-token-of-enough-characters"
 
@@ -352,7 +352,7 @@ def test_who_goes_ends_the_text(server):
 
 
 def test_who_does_not_read_is_cut_off(tmp_path):
-    path = write_text_model(tmp_path / "wide.safetensors", "rnn", 2048, 1)
+    path = write_text_model(tmp_path / "wide.safetensors", "rnn", 1024, 1)
     with running({"wide": path}, send_timeout=0.3) as server:
         raw = socket.socket()
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -375,16 +375,15 @@ def test_who_says_nothing_is_sent_away(models):
 
 
 def test_the_end_of_the_server_is_told(models):
-    with running(models) as server:
-        with Conversation(server) as idle, Conversation(server) as busy:
-            busy.send("generate", max_tokens=10_000, rate=100)
-            busy.receive()
-            server.call(server.service.draining.set)
-            *tokens, done, draining = busy.until("draining")
-            assert done["reason"] == "draining"
-            assert done["tokens"] == len(tokens) + 1
-            assert draining == idle.receive() == {"type": "draining"}
-            assert busy.closed() == idle.closed() == 1012
-            with pytest.raises(InvalidStatus) as caught:
-                Conversation(server)
-            assert caught.value.response.status_code == 503
+    with running(models) as server, Conversation(server) as idle, Conversation(server) as busy:
+        busy.send("generate", max_tokens=10_000, rate=100)
+        busy.receive()
+        server.call(server.service.draining.set)
+        *tokens, done, draining = busy.until("draining")
+        assert done["reason"] == "draining"
+        assert done["tokens"] == len(tokens) + 1
+        assert draining == idle.receive() == {"type": "draining"}
+        assert busy.closed() == idle.closed() == 1012
+        with pytest.raises(InvalidStatus) as caught:
+            Conversation(server)
+        assert caught.value.response.status_code == 503

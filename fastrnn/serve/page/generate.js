@@ -158,8 +158,7 @@ export class Panel {
 
   lost(words, error) {
     const count = this.view.text.length + this.waiting.length;
-    const cut = this.running && count > 0;
-    this.end(cut ? "Cut off." : "", this.running || error ? words : null, error);
+    if (this.running) this.end(count ? "Cut off." : "", words, error);
     find("continue").disabled = true; // the state is gone with the connection
   }
 
@@ -211,7 +210,7 @@ export class Panel {
   }
 
   tellTemperature() {
-    find("temperature-value").value = Number(find("temperature").value).toFixed(2);
+    find("temperature-value").textContent = Number(find("temperature").value).toFixed(2);
   }
 
   tellPlain() {

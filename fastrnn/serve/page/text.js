@@ -44,7 +44,7 @@ export class TextView {
     this.spans = [];
     this.prompt = prompt;
     this.box.replaceChildren();
-    this.note.textContent = START;
+    if (this.note.textContent !== START) this.note.textContent = START;
     if (prompt) this.box.append(element("b", { title: "the prompt" }, prompt));
   }
 
