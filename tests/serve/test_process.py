@@ -49,7 +49,7 @@ def test_what_was_accepted_is_answered_after_sigterm(files):
         expected, _ = fastrnn.load(files["two"])(np.ascontiguousarray(x.swapaxes(0, 1)))
         y = np.array(found["data"], np.float32).reshape(found["shape"])
         assert (y == expected.swapaxes(0, 1)).all()
-        assert server.process.wait(60) == 0
+        assert server.process.wait(120) == 0
         server.event("drained")
         server.event("stopped")
         with pytest.raises(OSError):
@@ -70,7 +70,7 @@ def test_the_end_does_not_wait_for_ever(files):
 def test_ctrl_c_ends_as_sigterm_does(files):
     with Server(files["two"]) as server:
         server.process.send_signal(signal.SIGINT)
-        assert server.process.wait(60) == 130
+        assert server.process.wait(120) == 130
         server.event("drained")
         assert server.events[-2] == {"line": "fastrnn serve: interrupted\n"}
 
