@@ -107,17 +107,17 @@ def test_models_are_listed_and_a_character_model_comes_first(visit):
 def test_the_text_is_that_of_sample(visit, models):
     page = visit()
     write(page)
-    progress(page, "Done: 200 characters, seed 5")
+    progress(page, "Done: 80 characters, seed 5")
     loaded = load_model(models["book"])
     options = {"prime": "abc", "temperature": 0.8, "seed": 5}
-    text = "".join(sample(loaded.model, loaded.vocabulary, 200, **options))
+    text = "".join(sample(loaded.model, loaded.vocabulary, 80, **options))
     assert written(page) == text
     expect(page.locator("#text b")).to_have_text("abc")
     page.locator("#plain summary").click()
     assert page.locator("#plain-text").text_content() == "abc" + text
     page.click("#continue")
-    progress(page, "Done: 200 characters")
-    more = "".join(sample(loaded.model, loaded.vocabulary, 400, **options))
+    progress(page, "Done: 80 characters")
+    more = "".join(sample(loaded.model, loaded.vocabulary, 160, **options))
     assert written(page) == more
     page.click("#clear")
     assert written(page) == ""
@@ -162,7 +162,7 @@ def test_a_cell_colours_the_text_and_tells_its_values(visit):
     assert colours(page) != before
     page.locator("#text span").nth(7).hover()
     note = page.locator("#note").text_content()
-    found = re.search(r"Character 8 of 200, .+: (cell \d+) holds ([+\u2212]?)(\d\.\d\d)$", note)
+    found = re.search(r"Character 8 of 80, .+: (cell \d+) holds ([+\u2212]?)(\d\.\d\d)$", note)
     assert found, note
     assert found[1] == chosen.lower()
     strength = round(10 * float(found[3]))
