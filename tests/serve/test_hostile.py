@@ -141,7 +141,8 @@ def test_messages_in_many_parts_and_pings_between_them_are_fine(server):
         while b'"opened"' not in found:
             found += connection.recv(65536)
         connection.sendall(frame(b'{"type":"close"}', 1))
-        assert b'{"type":"closed"}' in until_closed(connection)
+        while b'{"type":"closed"}' not in found:
+            found += connection.recv(65536)
 
 
 @pytest.mark.parametrize("path", [b"two/stream", b"text/generate"])
