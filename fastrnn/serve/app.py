@@ -88,7 +88,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         await asyncio.gather(*tasks, return_exceptions=True)
         if not service.draining.is_set():  # another server than ours
             await service.drain()
-        await sessions.close()
+        await sessions.stop()
         await service.close()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import signal
 import socket
@@ -59,6 +60,9 @@ def serve(settings: Settings, models: Sequence[ModelSettings | str]) -> None:
         timeout_graceful_shutdown=math.ceil(settings.send_timeout),
         backlog=BACKLOG,
     )
+    # What is loaded by now stays; looking through it for garbage would hold up answers each time.
+    gc.collect()
+    gc.freeze()
     try:
         _Server(config).run(sockets=[listening])
     except SystemExit:
