@@ -118,6 +118,8 @@ class Settings:
     def __post_init__(self) -> None:
         for each in fields(self):
             _check(each, getattr(self, each.name))
+        if not all(token.strip() for token in self.tokens):
+            raise ValueError("tokens: expected some characters in each, got one without any")
         if not self.loopback and not self.tokens and not self.insecure:
             raise ValueError(
                 f"host: {self.host} can be reached from other machines: expected tokens, which "
