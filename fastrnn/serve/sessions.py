@@ -84,7 +84,7 @@ class Session:
             self.handle = self.pool.open(self.stored.state or None)
         except PoolFull as error:
             raise StreamError("limit", str(error)) from None
-        return self.handle  # type: ignore[return-value]
+        return self.handle
 
     def detach(self) -> None:
         """Close the pool's session; what it has not answered is cancelled."""
