@@ -4,12 +4,8 @@ import asyncio
 import contextlib
 import json
 import os
-import shutil
-import signal
-import socket
-import subprocess
 import sys
-import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,7 +16,11 @@ import fastrnn
 from fastrnn.serve import Settings, create_app, protocol
 from fastrnn.serve.sockets import websocket_protocol
 
-I, O = 5, 3
+sys.path.append(str(Path(__file__).parents[1] / "benchmarks" / "serving"))
+
+from processes import RedisServer
+
+I, O = 5, 3  # noqa: E741
 
 
 def make_model(seed=1):
@@ -168,77 +168,11 @@ async def until(condition, timeout=20):
     raise AssertionError("it did not happen")
 
 
-def free_port():
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
-
-
-class ServerProcess:
-    """``fastrnn serve`` in a process of its own."""
-
-    def __init__(self, *arguments, port=0):
-        self.arguments = [sys.executable, "-m", "fastrnn", "serve", *map(str, arguments)]
-        self.port = port
-        self.start()
-
-    def start(self):
-        self.process = subprocess.Popen(
-            [*self.arguments, "--port", str(self.port)], stderr=subprocess.PIPE, text=True
-        )
-        for line in self.process.stderr:
-            event = json.loads(line)
-            if event["event"] == "listening":
-                self.url = event["url"].replace("http", "ws", 1)
-                self.port = int(self.url.rpartition(":")[2])
-                return
-        raise RuntimeError(f"the server ended with status {self.process.wait()}")
-
-    def kill(self, how=signal.SIGKILL):
-        self.process.send_signal(how)
-        status = self.process.wait(60)
-        self.log = self.process.stderr.read()
-        self.process.stderr.close()
-        return status
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        if self.process.poll() is None:
-            self.kill()
-
-
-class RedisServer:
-    """redis-server on a free port, its data in a folder or nowhere."""
-
-    def __init__(self, folder, keep=False):
-        program = shutil.which("redis-server")
-        if program is None:
-            if os.environ.get("CI"):
-                pytest.fail("redis-server is missing")
-            pytest.skip("redis-server is missing")
-        self.port = free_port()
-        self.url = f"redis://127.0.0.1:{self.port}/0"
-        self.arguments = [program, "--port", str(self.port), "--bind", "127.0.0.1"]
-        self.arguments += ["--dir", str(folder), "--save", "", "--daemonize", "no"]
-        self.arguments += ["--appendonly", "yes", "--appendfsync", "always"] if keep else []
-        self.start()
-
-    def start(self):
-        self.process = subprocess.Popen(self.arguments, stdout=subprocess.DEVNULL)
-        for _ in range(500):
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port)):
-                return
-            time.sleep(0.02)
-        raise RuntimeError("redis-server does not listen")
-
-    def kill(self):
-        self.process.kill()
-        self.process.wait()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.kill()
+def redis_server(folder):
+    """A RedisServer; skips the test where the program is missing."""
+    try:
+        return RedisServer(folder)
+    except FileNotFoundError as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(error))

@@ -90,6 +90,10 @@ class StreamClient:
         Whether steps are integers, and not `input_size` real numbers.
     position : int
         Steps given to `send` since the session began.
+    url : str
+        Of the server that is or was connected.
+    connections : int
+        How often the session was opened or resumed.
 
     Examples
     --------
@@ -118,7 +122,8 @@ class StreamClient:
             raise ValueError("url: expected at least one")
         ticket = resume or Ticket("", "", 0, secrets.token_urlsafe(16))
         self._session, self._token, self._received, self._key = ticket
-        self._urls = deque(_stream_url(each, model, self._key) for each in urls)
+        self._urls = deque((each, _stream_url(each, model, self._key)) for each in urls)
+        self.url, self.connections = urls[0], 0
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._timeout = timeout
         self.position = self._received
@@ -280,7 +285,7 @@ class StreamClient:
             began = clock()
             try:
                 async with connect(
-                    self._urls[0],
+                    self._urls[0][1],
                     additional_headers=self._headers,
                     compression=None,
                     max_size=None,
@@ -324,6 +329,8 @@ class StreamClient:
                 f"the server has lost answers: it is at {reply['position']}, "
                 f"but answered {self._received} steps",
             )
+        self.url = self._urls[0][0]
+        self.connections += 1
         self._sort(reply["position"])
         if self._ready is not None and not self._ready.done():
             self._ready.set_result(None)

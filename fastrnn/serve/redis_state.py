@@ -32,6 +32,7 @@ PASSWORD_VARIABLE: Final = "FASTRNN_REDIS_PASSWORD"
 MAX_VALUE: Final = 64 << 20  # bytes of a session that are read
 BATCH_SESSIONS, BATCH_BYTES = 256, 4 << 20  # of one call, during which Redis does nothing else
 CONNECT_TIMEOUT, ANSWER_TIMEOUT = 2.0, 5.0  # seconds
+CONNECTIONS: Final = 8  # writes use one; who opens or resumes waits for another
 CLAIMS: Final = 10  # attempts, where others claim the same session
 
 MAGIC: Final = b"fastrnn1"
@@ -95,8 +96,10 @@ class RedisState:
         if password := os.environ.get(PASSWORD_VARIABLE):
             more["password"] = password
         try:
-            self._redis = redis.asyncio.Redis.from_url(
+            connections = redis.asyncio.BlockingConnectionPool.from_url(
                 url,
+                max_connections=CONNECTIONS,
+                timeout=ANSWER_TIMEOUT,
                 socket_connect_timeout=CONNECT_TIMEOUT,
                 socket_timeout=ANSWER_TIMEOUT,
                 # All that is sent may be sent twice: a claim that was done is seen to be so.
@@ -105,6 +108,7 @@ class RedisState:
             )
         except ValueError as error:
             raise ValueError(f"state: expected redis://HOST:PORT/NUMBER ({error})") from None
+        self._redis = redis.asyncio.Redis.from_pool(connections)
         self._milliseconds = int(1000 * idle_timeout)
         self._write = self._redis.register_script(WRITE)
         self._claim = self._redis.register_script(CLAIM)

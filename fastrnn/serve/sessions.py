@@ -84,7 +84,7 @@ class Session:
             self.handle = self.pool.open(self.stored.state or None)
         except PoolFull as error:
             raise StreamError("limit", str(error)) from None
-        return self.handle  # type: ignore[return-value]
+        return self.handle
 
     def detach(self) -> None:
         """Close the pool's session; what it has not answered is cancelled."""
@@ -127,7 +127,7 @@ class Sessions:
         self._settings = service.settings
         self._store = store if store is not None else open_store(service.settings)
         self._sessions: dict[str, Session] = {}
-        self._counts: Counter[Hashable] = Counter()  # by client and model
+        self._counts: Counter[Hashable] = Counter()  # by client and by model
         self._tasks: list[asyncio.Task[None]] = []
 
     def __len__(self) -> int:
@@ -141,7 +141,7 @@ class Sessions:
             asyncio.create_task(self._drain()),
         ]
 
-    async def close(self) -> None:
+    async def stop(self) -> None:
         """Let go of all sessions; the store keeps what it keeps."""
         for task in self._tasks:
             task.cancel()

@@ -19,14 +19,23 @@ from fastrnn.serve import redis_state
 from fastrnn.serve.client import StreamClient, StreamError
 from fastrnn.serve.redis_state import RedisState, decode, encode
 from fastrnn.serve.state import StoredSession
-from stream_cases import RedisServer, alone, make_model, opened, raw, save_model, serving, steps
+from stream_cases import (
+    alone,
+    make_model,
+    opened,
+    raw,
+    redis_server,
+    save_model,
+    serving,
+    steps,
+)
 
 KILLS = Path(__file__).parents[2] / "benchmarks" / "serving" / "kills.py"
 
 
 @pytest.fixture
 def server_of_redis(tmp_path):
-    with RedisServer(tmp_path, keep=True) as found:
+    with redis_server(tmp_path) as found:
         yield found
 
 
