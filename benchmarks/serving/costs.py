@@ -118,22 +118,27 @@ def main():
     parser.add_argument("--rate", type=float, default=100)
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--sessions", type=int, default=2000, help="for the memory of one")
+    parser.add_argument("--part", choices=("all", "times", "memory"), default="all")
     arguments = parser.parse_args()
-    for redis in (False, True):
+    parts = {"times", "memory"} if arguments.part == "all" else {arguments.part}
+    if "times" in parts:
+        times(arguments)
+    if "memory" in parts:
+        of_server, of_redis = memory(arguments.sessions)
+        print(f"a session: {of_server:,.0f} bytes in the server, {of_redis:,.0f} in Redis")
+
+
+def times(arguments):
+    for redis, kind in ((False, "nginx"), (True, "haproxy")):
         points = {}
-        for message in (5, 10, 50):
-            rate, used = run(arguments, message, redis, None)
+        for message in (10, 50):
+            rate, used = run(arguments, message, redis, kind)
             for name, cores in used.items():
                 points.setdefault(name, []).append((rate, message, cores))
         for name, found in points.items():
             of_message, of_step = fitted(found)
             with_redis = " with Redis" if redis else ""
             print(f"{name}{with_redis}: {of_message:.0f} us a message, {of_step:.2f} us a step")
-    for kind in ("haproxy", "nginx"):
-        rate, used = run(arguments, 10, False, kind)
-        print(f"{kind}: {1e6 * used[kind] / rate:.0f} us a message")
-    of_server, of_redis = memory(arguments.sessions)
-    print(f"a session: {of_server:,.0f} bytes in the server, {of_redis:,.0f} in Redis")
 
 
 if __name__ == "__main__":
