@@ -6,7 +6,7 @@ import ctypes
 import os
 import pathlib
 from collections.abc import Callable, Sequence
-from ctypes import POINTER, c_char_p, c_int, c_int32, c_size_t, c_void_p
+from ctypes import POINTER, c_char_p, c_double, c_int, c_int32, c_size_t, c_uint64, c_void_p
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,8 @@ PATH = pathlib.Path(os.environ.get("FASTRNN_C_LIBRARY", ROOT / "build/make/libfa
 
 STATUSES = (
     *("FR_OK", "FR_INVALID_ARGUMENT", "FR_OUT_OF_MEMORY", "FR_IO_ERROR", "FR_INVALID_MODEL"),
-    *("FR_UNSUPPORTED", "FR_INTERNAL_ERROR"),
+    *("FR_UNSUPPORTED", "FR_INTERNAL_ERROR", "FR_FULL", "FR_UNKNOWN_SESSION", "FR_CANCELLED"),
+    "FR_SHUT_DOWN",
 )
 PRECISIONS = ("as_stored", "float32", "bf16", "bf16_dot", "int8")
 
@@ -62,6 +63,18 @@ FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "fr_stream_reset": (c_int, (c_void_p,)),
     "fr_stream_get_state": (c_int, (c_void_p, c_void_p, c_size_t)),
     "fr_stream_set_state": (c_int, (c_void_p, c_void_p, c_size_t)),
+    "fr_pool_create": (c_int, (c_void_p, c_void_p, POINTER(c_void_p))),
+    "fr_pool_free": (None, (c_void_p,)),
+    "fr_pool_open": (c_int, (c_void_p, c_void_p, c_size_t, POINTER(c_uint64))),
+    "fr_pool_close": (c_int, (c_void_p, c_uint64)),
+    "fr_pool_submit": (c_int, (c_void_p, c_void_p, c_size_t, c_double)),
+    "fr_pool_step": (c_int, (c_void_p, c_uint64, c_void_p, c_size_t, c_void_p)),
+    "fr_pool_step_tokens": (c_int, (c_void_p, c_uint64, c_void_p, c_size_t, c_void_p)),
+    "fr_pool_export": (c_int, (c_void_p, c_uint64, c_void_p, c_size_t)),
+    "fr_pool_import": (c_int, (c_void_p, c_uint64, c_void_p, c_size_t)),
+    "fr_pool_state_bytes": (c_size_t, (c_void_p,)),
+    "fr_pool_get_stats": (c_int, (c_void_p, c_void_p)),
+    "fr_pool_shut_down": (c_int, (c_void_p, c_int)),
 }
 
 

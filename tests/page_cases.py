@@ -78,3 +78,14 @@ def running(models, port=0, **settings):
         server.should_exit = True
         thread.join(30)
         assert not thread.is_alive()
+
+
+def write_models(folder):
+    """Write a model of each kind; return their files by name."""
+    layers = [fastrnn.Embedding(20, 4, seed=1), fastrnn.GRU(4, 6, bidirectional=True, seed=2)]
+    fastrnn.save(fastrnn.Sequential(*layers), folder / "words.safetensors")
+    return {
+        "sensor": write_sensor(folder / "sensor.safetensors"),
+        "book": write_text_model(folder / "book.safetensors"),
+        "words": folder / "words.safetensors",
+    }

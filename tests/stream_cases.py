@@ -18,7 +18,7 @@ from fastrnn.serve.sockets import websocket_protocol
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks" / "serving"))
 
-from processes import RedisServer  # noqa: E402 - it is there now
+from processes import RedisServer
 
 I, O = 5, 3  # noqa: E741
 

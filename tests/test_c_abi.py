@@ -15,7 +15,9 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="reads ELF files")
 # Of ABI version 1: may grow, but nothing in it goes, or takes other arguments.
 RECORD = """
 fr_abi_version fr_isa fr_last_error fr_model_free fr_model_get_info fr_model_load
-fr_model_load_memory fr_model_metadata fr_model_run fr_model_run_tokens fr_status_name
+fr_model_load_memory fr_model_metadata fr_model_run fr_model_run_tokens fr_pool_close
+fr_pool_create fr_pool_export fr_pool_free fr_pool_get_stats fr_pool_import fr_pool_open
+fr_pool_shut_down fr_pool_state_bytes fr_pool_step fr_pool_step_tokens fr_pool_submit fr_status_name
 fr_stream_create fr_stream_free fr_stream_get_state fr_stream_process fr_stream_process_tokens
 fr_stream_reset fr_stream_set_state fr_stream_step fr_stream_step_token fr_streams_step
 fr_streams_step_tokens fr_version

@@ -55,7 +55,7 @@ def folder(tmp_path_factory):
 
 
 def test_page_has_programs():
-    assert [name for name, _, _ in PROGRAMS] == ["hello.c", "hello.cpp", "move.c"]
+    assert [name for name, _, _ in PROGRAMS] == ["hello.c", "hello.cpp", "move.c", "pool.c"]
     assert len(FRAGMENTS) >= 1
 
 

@@ -29,6 +29,7 @@ intrinsics = {"<immintrin.h>": x86, "<arm_neon.h>": arm}
 
 top = """// fastrnn {version}, its C library in one file: see fastrnn.h. By tools/amalgamate.py.
 //   g++ -O3 -std=c++17 -c fastrnn.cpp      (g++ >= 9 or clang++; -ffast-math would change results)
+// Programs link with -pthread where their C library is older than glibc 2.34.
 // {license}
 #include "fastrnn.h"
 
@@ -165,14 +166,15 @@ def main(folder: pathlib.Path):
 
     file = File()
     file.lines.append("namespace {")
-    boundary = "src/c_api.cpp"
+    boundary = ("src/c_api.cpp", "src/c_pool.cpp")  # what defines fr_*, and fr_model itself
     for source in sources("fastrnn_objects") + sources("fastrnn_api"):
-        if source != boundary:
+        if source not in boundary:
             file.add(root / source, set())
     for isa in isas:
         file.kernels(isa)
     file.lines.append("}  // namespace")
-    file.add(root / boundary, set())
+    for source in boundary:
+        file.add(root / source, set())
     system = []
     for name, when in sorted(file.system.items()):
         system += [*when.splitlines(), f"#include {name}", *["#endif"] * len(when.splitlines())]

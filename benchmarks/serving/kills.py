@@ -63,9 +63,7 @@ class Load:
         ticket = self.client.ticket
         async with connect(f"{self.client.url}/v2/models/m/stream") as socket:
             fields = {"session": ticket.session, "token": ticket.token}
-            await socket.send(
-                protocol.write_message("resume", received=ticket.received, **fields)
-            )
+            await socket.send(protocol.write_message("resume", received=ticket.received, **fields))
             return json.loads(await socket.recv())["position"]
 
 

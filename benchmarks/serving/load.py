@@ -12,20 +12,28 @@ compared, to the bit, with the model run alone.
 
 import argparse
 import asyncio
+import collections
 import contextlib
 import hashlib
-import json
 import multiprocessing
+import struct
 import sys
 import tempfile
 import time
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
-from processes import RedisServer, ServerProcess, cpu_seconds, resident_bytes
+from processes import (
+    RedisServer,
+    ServerProcess,
+    cpu_seconds,
+    machine_cpu_seconds,
+    resident_bytes,
+)
 
 import fastrnn
-from fastrnn.serve.client import StreamClient
+from fastrnn.serve import protocol
 
 try:
     import uvloop
@@ -47,43 +55,60 @@ def make_bank(message):
     return rng.standard_normal((BANK, message, I)).astype(np.float32)
 
 
-class Stream:
-    """One stream: sends at its times, notes when answers come."""
+class Stream(asyncio.Protocol):
+    """One stream: sends at its times, notes when answers come.
+
+    It speaks WebSocket by itself, as little of it as it takes, and the protocol of streams without
+    resumption: it shares the machine with the server, of which more is asked than of a client.
+    """
 
     def __init__(self, number, arguments, bank):
         self.number, self.bank = number, bank
+        self.steps = arguments.message
         self.period = arguments.message / arguments.rate
         self.offset = self.period * number / arguments.streams
-        self.url = arguments.url
-        self.latencies, self.late, self.sent = [], 0, 0
+        self.path = "/v2/models/m/stream"
+        self.loop = asyncio.get_running_loop()
+        self.opened, self.ended = self.loop.create_future(), self.loop.create_future()
+        self.latencies, self.late, self.sent, self.received = [], 0, 0, 0
+        self.due = collections.deque()  # of messages without an answer
         self.digest = hashlib.blake2b()
-        self.waiting = set()
+        self.buffer = b""
+        self.upgraded = False
 
     def message(self, k):
         return self.bank[(7 * self.number + k) % BANK]
 
-    async def run(self, begin, count_from, end):
-        """Send from one time to another, of time.monotonic()."""
-        async with StreamClient(self.url, "m") as client:
-            due = begin + self.offset
-            while due < end:
-                await asyncio.sleep(due - time.monotonic())
-                now = time.monotonic()
-                counts = due >= count_from
-                self.late += counts and now - due > LATE
-                task = asyncio.create_task(self.one(client, self.message(self.sent), due, counts))
-                self.waiting.add(task)
-                task.add_done_callback(self.waiting.discard)
-                self.sent += 1
-                due += self.period
-            if self.waiting:
-                await asyncio.wait(self.waiting)
+    # --- time
 
-    async def one(self, client, x, due, counts):
-        y = await client.send(x)
-        if counts:
+    def start(self, begin, count_from, end):
+        """Send from one time to another, of time.monotonic()."""
+        self.count_from, self.end = count_from, end
+        self.next = begin + self.offset
+        self.wait()
+
+    def wait(self):
+        if self.next < self.end:
+            self.loop.call_later(max(0.0, self.next - time.monotonic()), self.send_steps)
+        else:
+            self.send(0x81, protocol.write_message("close").encode())
+
+    def send_steps(self):
+        self.late += self.next >= self.count_from and time.monotonic() - self.next > LATE
+        header = protocol.HEADER.pack(self.sent * self.steps, self.received)
+        self.send(0x82, header + self.message(self.sent).tobytes())
+        self.due.append(self.next)
+        self.sent += 1
+        self.next += self.period
+        self.wait()
+
+    def take_answer(self, frame):
+        due = self.due.popleft()
+        if due >= self.count_from:
             self.latencies.append(time.monotonic() - due)
-        self.digest.update(y)
+        assert protocol.frame_position(frame) == self.received
+        self.received += self.steps
+        self.digest.update(memoryview(frame)[protocol.HEADER.size :])
 
     def is_right(self):
         """Whether the answers had the bits of the model alone."""
@@ -94,15 +119,77 @@ class Stream:
                 digest.update(pool.step(session, self.message(k)))
         return digest.digest() == self.digest.digest()
 
+    # --- WebSocket
+
+    def connection_made(self, transport):
+        self.transport = transport
+        host, port = transport.get_extra_info("peername")
+        transport.write(
+            f"GET {self.path} HTTP/1.1\r\nHost: {host}:{port}\r\nUpgrade: websocket\r\n"
+            "Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+            "Sec-WebSocket-Version: 13\r\n\r\n".encode()
+        )
+
+    def connection_lost(self, error):
+        for future in (self.opened, self.ended):
+            if not future.done():
+                future.set_exception(error or ConnectionError("the server closed the connection"))
+
+    def send(self, opcode, data):
+        """Send a frame; its mask is zero."""
+        size = len(data)
+        length = bytes([0x80 | size]) if size < 126 else struct.pack("!BH", 0x80 | 126, size)
+        self.transport.write(b"".join((bytes([opcode]), length, bytes(4), data)))
+
+    def data_received(self, data):
+        data = self.buffer + data if self.buffer else data
+        if not self.upgraded:
+            head, end, data = data.partition(b"\r\n\r\n")
+            if not end:
+                self.buffer = head
+                return
+            assert b" 101 " in head, head
+            self.upgraded = True
+            self.send(0x81, protocol.write_message("open").encode())
+        at = 0
+        while len(data) >= at + 2:
+            size, start = data[at + 1], at + 2
+            if size == 126:
+                size, start = int.from_bytes(data[at + 2 : at + 4], "big"), at + 4
+            elif size == 127:
+                size, start = int.from_bytes(data[at + 2 : at + 10], "big"), at + 10
+            if len(data) < start + size:
+                break
+            self.take_frame(data[at] & 15, data[start : start + size])
+            at = start + size
+        self.buffer = data[at:]
+
+    def take_frame(self, opcode, data):
+        if opcode == 2:
+            self.take_answer(data)
+        elif opcode == 1:
+            kind = protocol.read_reply(data.decode())["type"]
+            future = self.opened if kind == "opened" else self.ended
+            future.set_result(None)
+        elif opcode == 9:
+            self.send(0x8A, data)
+
 
 def run_client(numbers, arguments, begin, results):
     """Run some of the streams; what a client process does."""
 
     async def main():
         bank = make_bank(arguments.message)
+        url = urlsplit(arguments.url)
+        loop = asyncio.get_running_loop()
         streams = [Stream(number, arguments, bank) for number in numbers]
+        for stream in streams:
+            await loop.create_connection(lambda stream=stream: stream, url.hostname, url.port)
+            await stream.opened
         count_from, end = begin + WARM_UP, begin + WARM_UP + arguments.seconds
-        await asyncio.gather(*(stream.run(begin, count_from, end) for stream in streams))
+        for stream in streams:
+            stream.start(begin, count_from, end)
+        await asyncio.gather(*(stream.ended for stream in streams))
         return streams
 
     if uvloop is not None:
@@ -127,6 +214,7 @@ class Watch:
         self.pids, self.interval = pids, interval
         self.began = time.monotonic()
         self.cpu_before = {name: cpu_seconds(pid) for name, pid in pids.items()}
+        self.all_before = machine_cpu_seconds()
         self.memory = []
 
     def sample(self):
@@ -142,6 +230,7 @@ class Watch:
         """CPU seconds a second of each process."""
         seconds = time.monotonic() - self.began
         used = {name: cpu_seconds(pid) - self.cpu_before[name] for name, pid in self.pids.items()}
+        used["whole machine"] = machine_cpu_seconds() - self.all_before
         return {name: value / seconds for name, value in used.items()}
 
 
@@ -153,9 +242,7 @@ def run_load(arguments, pids):
     clients = [
         context.Process(
             target=run_client,
-            args=(
-                range(first, arguments.streams, arguments.processes), arguments, begin, results
-            ),
+            args=(range(first, arguments.streams, arguments.processes), arguments, begin, results),
         )
         for first in range(arguments.processes)
     ]
@@ -192,7 +279,9 @@ def report(arguments, parts, cpu, memory):
         f"answers     p50 {p50:.2f} ms, p99 {p99:.2f} ms, p99.9 {p999:.2f} ms, "
         f"longest {latencies.max():.1f} ms, of {len(latencies):,}"
     )
-    print(f"late sends  {late:,} of {len(latencies):,} ({LATE * 1000:g} ms or more after their time)")
+    print(
+        f"late sends  {late:,} of {len(latencies):,} ({LATE * 1000:g} ms or more after their time)"
+    )
     used = ", ".join(f"{name} {value:.2f}" for name, value in cpu.items())
     print(f"CPU cores   {used}, clients {sum(part['cpu'] for part in parts) / total:.2f}")
     for name in memory[0][1]:

@@ -110,6 +110,13 @@ def cpu_seconds(pid):
     return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
+def machine_cpu_seconds():
+    """Return the time that all processors together have not been idle."""
+    with open("/proc/stat") as file:
+        user, nice, system, _, _, irq, softirq, *_ = map(int, file.readline().split()[1:])
+    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
+
+
 def resident_bytes(pid):
     """Return the memory that a process has in use."""
     with open(f"/proc/{pid}/statm") as file:

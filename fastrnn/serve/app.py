@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib
-import importlib.util
 import logging
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -17,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..serialization import library_version
-from . import about, logs, streams, v2
+from . import about, logs, page, streams, text, v2
 from .metrics import Metrics
 from .models import Models
 from .openapi import describe
@@ -52,9 +50,10 @@ def create_app(settings: Settings, models: Sequence[ModelSettings | str]) -> Fas
         version=library_version(),
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,
         lifespan=_lifespan,
     )
-    app.openapi = lambda: describe(app)
+    app.openapi = lambda: describe(app, served.names)
     app.state.service = Service(settings, served, metrics)
     app.add_middleware(_Watch, service=app.state.service)
     app.add_exception_handler(StarletteHTTPException, _http_error)
@@ -63,10 +62,8 @@ def create_app(settings: Settings, models: Sequence[ModelSettings | str]) -> Fas
     app.include_router(v2.router, **protection(settings))
     app.include_router(about.router, **protection(settings))
     app.include_router(about.open_router)
-    app.include_router(streams.router)
-    for name in ("text", "page"):
-        if importlib.util.find_spec(f"{__package__}.{name}"):
-            app.include_router(importlib.import_module(f"{__package__}.{name}").router)
+    for module in (streams, text, page):  # which see to tokens themselves
+        app.include_router(module.router)
     return app
 
 
@@ -91,7 +88,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         await asyncio.gather(*tasks, return_exceptions=True)
         if not service.draining.is_set():  # another server than ours
             await service.drain()
-        await sessions.close()
+        await sessions.stop()
         await service.close()
 
 

@@ -67,7 +67,7 @@ class ServedModel:
         except ValueError as error:
             raise ValueError(f"{quotas.path}: {error}") from None
         self.sessions = 0
-        self.pool: StreamPool | None = None
+        self.pool: Any = None
         self.why_no_streams = ""
         values = max(self.sequence.input_size, self.sequence.outputs[0].shape[-1])
         try:
@@ -76,9 +76,14 @@ class ServedModel:
             self.why_no_streams = str(error)
 
     @cached_property
-    def apool(self) -> AsyncPool | None:
+    def apool(self) -> Any:
         """The pool for coroutines, in the loop that asks for it first."""
         return None if self.pool is None else AsyncPool(self.pool)
+
+    @property
+    def in_use(self) -> bool:
+        """Return whether it has a session, here or with those who open them."""
+        return self.sessions > 0 or (self.pool is not None and len(self.pool) > 0)
 
     @property
     def kind(self) -> str:
@@ -181,7 +186,6 @@ class Models:
         self._settings, self._metrics = settings, metrics
         self._files = {each.name: _File(each.with_defaults(settings)) for each in parsed}
         self._versions: dict[str, list[ServedModel]] = {}  # the newest last
-        # What keeps an old version; streams know of sessions that no pool knows.
 
     def load(self) -> None:
         """Load all models; ValueError or OSError for one that cannot be."""
@@ -255,7 +259,7 @@ class Models:
         """Let old versions go that nobody used at the last look and at this one."""
         idle = self._files[name].idle
         for served in self._versions[name][:-1]:
-            if served.sessions:
+            if served.in_use:
                 idle.discard(served.version)
             elif served.version not in idle:
                 idle.add(served.version)

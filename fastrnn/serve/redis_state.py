@@ -178,7 +178,8 @@ class RedisState:
 
     async def _write_some(self) -> None:
         """Write the sessions that have waited longest, as many as one call may take."""
-        batch, keys, values, size = [], [], [], 0
+        batch: list[Any] = []
+        keys, values, size = [], [], 0
         while self._pending and len(batch) < BATCH_SESSIONS and size < BATCH_BYTES:
             batch.append(self._pending.popleft())
             stored = batch[-1][0]

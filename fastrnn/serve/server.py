@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import gc
+import math
 import signal
 import socket
-import sys
 from collections.abc import Sequence
-from typing import Any
 
 import uvicorn
 
 from . import logs
 from .app import create_app
 from .connections import http_protocol
+from .service import Service
 from .settings import ModelSettings, Settings
 from .sockets import websocket_protocol
 
 __all__ = ["serve"]
 
+BACKLOG = 2048  # connections that wait to be accepted
 KEEP_ALIVE = 75  # seconds: longer than clients and proxies keep a connection
 
 
@@ -40,7 +42,6 @@ def serve(settings: Settings, models: Sequence[ModelSettings | str]) -> None:
     logs.set_up(settings.log_format)
     app = create_app(settings, models)
     listening = _listen(settings)
-    host, port = listening.getsockname()[:2]
     config = uvicorn.Config(
         app,
         http=http_protocol(settings),
@@ -56,15 +57,12 @@ def serve(settings: Settings, models: Sequence[ModelSettings | str]) -> None:
         forwarded_allow_ips=list(settings.trusted_proxies),
         server_header=False,
         timeout_keep_alive=KEEP_ALIVE,
-        timeout_graceful_shutdown=10,
-        backlog=2048,
+        timeout_graceful_shutdown=math.ceil(settings.send_timeout),
+        backlog=BACKLOG,
     )
-    logs.event(
-        "listening",
-        url=f"http://{f'[{host}]' if ':' in host else host}:{port}",
-        models=app.state.service.models.names,
-        tokens=len(settings.tokens),
-    )
+    # What is loaded by now stays; looking through it for garbage would hold up answers each time.
+    gc.collect()
+    gc.freeze()
     try:
         _Server(config).run(sockets=[listening])
     except SystemExit:
@@ -78,25 +76,31 @@ def serve(settings: Settings, models: Sequence[ModelSettings | str]) -> None:
 def _listen(settings: Settings) -> socket.socket:
     """Return a listening socket; OSError names the address."""
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
+        family, _, _, _, address = socket.getaddrinfo(
             settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        listening = socket.socket(family, kind, protocol)
-        if sys.platform != "win32":
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
-        listening.listen(2048)
+        return socket.create_server(address, family=family, backlog=BACKLOG)
     except OSError as error:
         raise OSError(error.errno, error.strerror, f"{settings.host}:{settings.port}") from None
-    return listening
 
 
 class _Server(uvicorn.Server):
     """Drains before it closes: for load balancers it is not ready, but it answers until then."""
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        service: Service = self.config.app.state.service
+        host, port = (sockets or [])[0].getsockname()[:2]
+        logs.event(
+            "listening",
+            url=f"http://{f'[{host}]' if ':' in host else host}:{port}",
+            models=service.models.names,
+            tokens=len(service.settings.tokens),
+        )
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        app: Any = self.config.app
-        await app.state.service.drain()
+        service: Service = self.config.app.state.service
+        await service.drain()
         await super().shutdown(sockets)
         # Having ended well is no death by a signal.
         captured: list[int] = self._captured_signals

@@ -205,7 +205,7 @@ class Conversation:
 
     async def _send(self, kind: str, **content: Any) -> None:
         # The server's sockets bound what waits to be sent, and cut off who does not read.
-        await self._websocket.send_text(write_message(kind, **content))
+        await _send(self._websocket, write_message(kind, **content))
 
     async def _listen(self) -> None:
         while True:
@@ -341,7 +341,7 @@ async def _talk(websocket: WebSocket, service: Service, model: ServedModel, clie
     """Hold a conversation; return the close code of its end."""
     try:
         with service.work(), service.sessions.borrow(model, client) as session:
-            await websocket.send_text(await _ready(model, session))
+            await _send(websocket, await _ready(model, session))
             await Conversation(websocket, service, model, session).run()
         return CLOSE_CODES["draining"]
     except StreamError as error:
@@ -353,8 +353,16 @@ async def _talk(websocket: WebSocket, service: Service, model: ServedModel, clie
         logs.event("internal_error", logging.ERROR, exc_info=True, model=model.name)
         failure = StreamError("internal", "internal error, see the server's log")
     service.metrics.reject(failure.code)
-    await websocket.send_text(error_message(failure.code, failure.message))
+    await _send(websocket, error_message(failure.code, failure.message))
     return CLOSE_CODES[failure.code]
+
+
+async def _send(websocket: WebSocket, message: str) -> None:
+    """Send a message; WebSocketDisconnect if the socket is closed, by the client or for its sins."""
+    try:
+        await websocket.send_text(message)
+    except RuntimeError:
+        raise WebSocketDisconnect(1006) from None
 
 
 async def _ready(model: ServedModel, session: int) -> str:

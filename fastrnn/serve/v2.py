@@ -155,13 +155,14 @@ HeaderLength = Annotated[
     int | None,
     Header(alias=HEADER_LENGTH, ge=0, description="Bytes of JSON, before those of the tensors."),
 ]
+BYTES = {"type": "string", "format": "binary"}
 INFER: dict[str, Any] = {
     "response_class": Response,
     "response_model": None,
     "responses": {
         200: {
             "model": InferResponse,
-            "content": {"application/octet-stream": {"schema": {"type": "string"}}},
+            "content": {"application/octet-stream": {"schema": BYTES}},
             "headers": {
                 HEADER_LENGTH: {
                     "description": "Bytes of JSON, before those of the tensors, if any are.",
@@ -176,7 +177,7 @@ INFER: dict[str, Any] = {
             "required": True,
             "content": {
                 "application/json": {"schema": {"$ref": "#/components/schemas/InferRequest"}},
-                "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+                "application/octet-stream": {"schema": BYTES},
             },
         }
     },

@@ -22,17 +22,7 @@ namespace fastrnn::bindings {
 namespace {
 
 using Clock = StreamPool::Clock;
-
-// Far more than anyone waits, and what can be added to the time that it is.
-Clock::time_point after(double seconds) {
-  const double most = 1e9;
-  return Clock::now() +
-         std::chrono::nanoseconds(static_cast<std::int64_t>(std::min(seconds, most) * 1e9));
-}
-
-std::chrono::nanoseconds nanoseconds(double seconds) {
-  return std::chrono::nanoseconds(static_cast<std::int64_t>(std::min(seconds, 1e9) * 1e9));
-}
+constexpr auto after = StreamPool::after;
 
 class Answer;
 
@@ -355,7 +345,7 @@ class Pool {
 
 PoolOptions options(Index capacity, Index max_batch, double max_delay, Index max_pending,
                     double idle_timeout, int threads) {
-  return {capacity, max_batch, nanoseconds(max_delay), max_pending, nanoseconds(idle_timeout),
+  return {capacity, max_batch, StreamPool::nanoseconds(max_delay), max_pending, StreamPool::nanoseconds(idle_timeout),
           threads};
 }
 

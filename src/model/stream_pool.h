@@ -60,6 +60,14 @@ class StreamPool {
     PoolRequest* request;
   };
 
+  // Of what is more than anyone waits (30 years), that.
+  static std::chrono::nanoseconds nanoseconds(double seconds) {
+    const double most = 1e9;
+    return std::chrono::nanoseconds(
+        static_cast<std::int64_t>((seconds < most ? seconds : most) * 1e9));
+  }
+  static Clock::time_point after(double seconds) { return Clock::now() + nanoseconds(seconds); }
+
   // network: one that streams; must outlive this. Throws std::bad_alloc, std::system_error.
   StreamPool(const Network& network, const PoolOptions& options);
   StreamPool(const StreamPool&) = delete;

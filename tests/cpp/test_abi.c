@@ -35,6 +35,40 @@ static void check_structs(void) {
   SIZE(fr_stream_options, 16);
   OFFSET(fr_stream_options, struct_size, 0);
   OFFSET(fr_stream_options, block_steps, 8);
+
+  SIZE(fr_session, 8);
+  SIZE(fr_pool_options, 56);
+  OFFSET(fr_pool_options, struct_size, 0);
+  OFFSET(fr_pool_options, capacity, 8);
+  OFFSET(fr_pool_options, threads, 16);
+  OFFSET(fr_pool_options, max_batch, 24);
+  OFFSET(fr_pool_options, max_pending, 32);
+  OFFSET(fr_pool_options, max_delay, 40);
+  OFFSET(fr_pool_options, idle_timeout, 48);
+
+  SIZE(fr_pool_request, 104);
+  OFFSET(fr_pool_request, struct_size, 0);
+  OFFSET(fr_pool_request, session, 8);
+  OFFSET(fr_pool_request, reset, 16);
+  OFFSET(fr_pool_request, state, 24);
+  OFFSET(fr_pool_request, state_size, 32);
+  OFFSET(fr_pool_request, x, 40);
+  OFFSET(fr_pool_request, tokens, 48);
+  OFFSET(fr_pool_request, steps, 56);
+  OFFSET(fr_pool_request, y, 64);
+  OFFSET(fr_pool_request, state_out, 72);
+  OFFSET(fr_pool_request, state_out_size, 80);
+  OFFSET(fr_pool_request, done, 88);
+  OFFSET(fr_pool_request, context, 96);
+
+  SIZE(fr_pool_stats, 104);
+  OFFSET(fr_pool_stats, struct_size, 0);
+  OFFSET(fr_pool_stats, sessions, 8);
+  OFFSET(fr_pool_stats, pending_steps, 16);
+  OFFSET(fr_pool_stats, steps, 24);
+  OFFSET(fr_pool_stats, batches, 32);
+  OFFSET(fr_pool_stats, expired, 40);
+  OFFSET(fr_pool_stats, batch_sizes, 48);
 }
 
 static void check_enumerations(void) {
@@ -46,6 +80,10 @@ static void check_enumerations(void) {
   VALUE(FR_INVALID_MODEL, 4);
   VALUE(FR_UNSUPPORTED, 5);
   VALUE(FR_INTERNAL_ERROR, 6);
+  VALUE(FR_FULL, 7);
+  VALUE(FR_UNKNOWN_SESSION, 8);
+  VALUE(FR_CANCELLED, 9);
+  VALUE(FR_SHUT_DOWN, 10);
 
   SIZE(fr_precision, 4);
   VALUE(FR_PRECISION_AS_STORED, 0);

@@ -275,7 +275,8 @@ void visitors(const Network& net, const PoolOptions& options, int actions, End e
 // A session whose only thread stands in done(), until let go.
 class Held {
  public:
-  Held(const Network& net, Index max_pending) : net(net), pool(net, options(max_pending)) {
+  Held(const Network& net, Index max_pending, std::chrono::nanoseconds idle_timeout = 0ns)
+      : net(net), pool(net, options(max_pending, idle_timeout)) {
     expect(pool.open(nullptr, &client.session) == Status::ok, "to be opened");
     Sent& first = client.add(net, 1, random);
     first.then = [this] {
@@ -308,9 +309,10 @@ class Held {
     client.check(net);
   }
 
-  static PoolOptions options(Index max_pending) {
+  static PoolOptions options(Index max_pending, std::chrono::nanoseconds idle_timeout = 0ns) {
     PoolOptions o;
     o.max_pending = max_pending;
+    o.idle_timeout = idle_timeout;
     o.capacity = 2;
     return o;
   }
@@ -395,20 +397,26 @@ void drains(const Network& net, int rounds) {
   }
 }
 
-// What shutting down cancelled can be closed like all else.
-void close_after_the_end(const Network& net) {
-  Held held(net, 8);
+// Of two that shut down at once, neither returns while a thread works; what was cancelled then can be
+// closed, or expires, like all else.
+void after_the_end(const Network& net) {
+  Held held(net, 8, 100ms);
   Session idle;
   expect(held.pool.open(nullptr, &idle) == Status::ok, "to be opened");
   expect(held.try_send(3) == Status::ok, "to be accepted");
-  std::thread ending([&] { held.pool.shut_down(false); });
-  while (held.try_send(0) == Status::ok) std::this_thread::yield();
+  std::atomic<int> ended{0};
+  std::thread enders[2];
+  for (std::thread& ender : enders)
+    ender = std::thread([&] { held.pool.shut_down(false), ++ended; });
+  while (held.try_send(0) != Status::shut_down) std::this_thread::yield();
+  std::this_thread::sleep_for(5ms);
+  expect(ended == 0, "to wait for a thread that works");
   held.go.open();
-  ending.join();
+  for (std::thread& ender : enders) ender.join();
   held.client.check(net);
-  for (Session session : {idle, held.client.session})
-    expect(held.pool.close(session) == Status::ok, "to be closed");
-  expect(held.pool.stats().sessions == 0, "no session to be open");
+  held.pool.close(held.client.session);  // if it did not expire before
+  std::this_thread::sleep_for(101ms);
+  expect(held.pool.stats().sessions == 0, "the idle session to expire");
 }
 
 void expiry(const Network& net) {
@@ -456,7 +464,7 @@ int main(int count, char** arguments) {
   full_queues(net);
   chains(net);
   drains(net, actions * 20);
-  close_after_the_end(net);
+  after_the_end(net);
   expiry(net);
   std::printf("%d actions, %d failures\n", actions, failures.load());
   return failures.load() ? 1 : 0;

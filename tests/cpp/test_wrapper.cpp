@@ -97,6 +97,47 @@ void test_tokens(const Model& model) {
   CHECK(y_t[0] == y[0] && y_t[1] == y[1]);
 }
 
+void test_pools(const Model& model) {
+  const std::vector<float> x = make_input(steps * model.input_size());
+  const std::vector<float> expected = model.run(x, 1, steps);
+  fr_pool_options options = {};
+  options.capacity = 2;
+  options.max_pending = 1;
+  fastrnn::Pool pool(model, options);
+  std::vector<float> y(expected.size()), again(y.size()), two(2);
+  const fr_session a = pool.open();
+  pool.step(a, x, steps, y);
+  CHECK(y == expected);
+  const std::vector<unsigned char> state = pool.export_state(a);
+  const fr_session b = pool.open(state);
+  CHECK(pool.export_state(b) == state && pool.stats().sessions == 2);
+  check_throws(FR_FULL, "all sessions are open", __LINE__, [&] { pool.open(); });
+  pool.close(a);
+  check_throws(FR_UNKNOWN_SESSION, "session: ", __LINE__, [&] { pool.close(a); });
+
+  const fr_session c = pool.open();
+  fr_status told = FR_CANCELLED;
+  auto owned = std::make_unique<fr_status*>(&told);  // what can only be moved, too
+  CHECK(pool.submit(c, x, steps, again,
+                    [to = std::move(owned)](fr_status status) { **to = status; }));
+  while (!pool.submit(c, {x.data(), 2}, 1, two, [](fr_status) {}, 0.01)) continue;
+  pool.shut_down(true);
+  CHECK(told == FR_OK && again == expected);
+  check_throws(FR_SHUT_DOWN, "pool: ", __LINE__, [&] { pool.step_tokens(c, {}, {}); });
+  check_throws(FR_INVALID_ARGUMENT, "x: expected 2 values, got 3", __LINE__,
+               [&] { pool.step(c, std::vector<float>(3), 1, two); });
+
+  fastrnn::Pool other(model);
+  const fr_session d = other.open();
+  other.import_state(d, state);
+  CHECK(other.export_state(d) == state);
+  const std::vector<std::int32_t> tokens = {0, 1, 1};
+  std::vector<float> of_tokens(6);
+  const fr_session e = other.open();
+  other.step_tokens(e, tokens, of_tokens);
+  CHECK(of_tokens == model.run_tokens(tokens, 1, 3));
+}
+
 void test_errors(const Model& model, const small_model& file) {
   Stream stream(model);
   std::vector<float> two(2), three(3);
@@ -127,6 +168,7 @@ int main() {
   CHECK(model.metadata() == "{\"rate\":8000}");
   test_streams(model);
   test_tokens(model);
+  test_pools(model);
   test_errors(model, file);
 #if __cplusplus >= 202002L
   const std::vector<float> x = make_input(2);

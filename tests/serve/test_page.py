@@ -1,9 +1,7 @@
 """The page: its files and headers, and what a person can do with it in a browser."""
 
 import contextlib
-import os
 import re
-import shutil
 import socket
 import urllib.error
 import urllib.request
@@ -12,29 +10,21 @@ import pytest
 
 pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")
-sync_api = pytest.importorskip("playwright.sync_api")
+pytest.importorskip("playwright")
 
-from page_cases import running, write_sensor, write_text_model
+from playwright.sync_api import expect
 
-import fastrnn
+from browser_cases import colours, progress, write, written
 from fastrnn.serve.page import ASSETS
 from fastrnn.text import load_model, sample
+from page_cases import running, write_models
 
-expect = sync_api.expect
 TOKEN = "a-token-of-enough-characters"
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("models")
-    words = folder / "words.safetensors"
-    layers = [fastrnn.Embedding(20, 4, seed=1), fastrnn.GRU(4, 6, bidirectional=True, seed=2)]
-    fastrnn.save(fastrnn.Sequential(*layers), words)
-    return {
-        "sensor": write_sensor(folder / "sensor.safetensors"),
-        "book": write_text_model(folder / "book.safetensors"),
-        "words": words,
-    }
+    return write_models(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture(scope="module")
@@ -98,78 +88,6 @@ def test_files_name_no_other_place_and_only_files_that_exist():
 # --- in a browser ---------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def browser():
-    program = shutil.which("chromium") or shutil.which("google-chrome")
-    if program is None and not os.environ.get("CI"):
-        pytest.skip("there is no Chromium")
-    assert program, "there is no Chromium"
-    with sync_api.sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield launched
-        launched.close()
-
-
-@pytest.fixture
-def visit(browser, server):
-    """A function that opens the page; afterwards nothing went elsewhere, and nothing complained."""
-    contexts, elsewhere, complaints = [], [], []
-
-    def open_page(path="", at=server, expected=(), **options):
-        context = browser.new_context(**{"reduced_motion": "reduce", **options})
-        contexts.append(context)
-        context.set_default_timeout(20_000)
-
-        def check(route):
-            if route.request.url.startswith(at.http):
-                route.continue_()
-            else:
-                elsewhere.append(route.request.url)
-                route.abort()
-
-        def hear(message):
-            if message.type in ("error", "warning"):
-                if not any(words in message.text for words in expected):
-                    complaints.append(message.text)
-
-        context.route("**/*", check)
-        page = context.new_page()
-        page.on("console", hear)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("websocket", lambda ws: ws.url.startswith(at.ws) or elsewhere.append(ws.url))
-        page.goto(f"{at.http}/{path}")
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert elsewhere == []
-    assert complaints == []
-
-
-def written(page):
-    """Return the generated text as the page shows it, without the marks of line ends."""
-    return "".join(page.locator("#text span").all_text_contents())
-
-
-def progress(page, words):
-    expect(page.locator("#progress")).to_contain_text(words, timeout=30_000)
-
-
-def colours(page):
-    return page.locator("#text span").evaluate_all("spans => spans.map(s => s.className)")
-
-
-def write(page, length=200, prompt="abc", pace="", seed="5"):
-    """Have a text generated."""
-    page.fill("#prompt", prompt)
-    page.locator("#more").evaluate("more => { more.open = true; }")
-    page.fill("#length", str(length))
-    page.fill("#seed", seed)
-    page.select_option("#pace", pace)
-    page.click("#start")
-
-
 def test_models_are_listed_and_a_character_model_comes_first(visit):
     page = visit()
     expect(page.locator("#server-words")).to_have_text("Connected")
@@ -189,17 +107,17 @@ def test_models_are_listed_and_a_character_model_comes_first(visit):
 def test_the_text_is_that_of_sample(visit, models):
     page = visit()
     write(page)
-    progress(page, "Done: 200 characters, seed 5")
+    progress(page, "Done: 80 characters, seed 5")
     loaded = load_model(models["book"])
     options = {"prime": "abc", "temperature": 0.8, "seed": 5}
-    text = "".join(sample(loaded.model, loaded.vocabulary, 200, **options))
+    text = "".join(sample(loaded.model, loaded.vocabulary, 80, **options))
     assert written(page) == text
     expect(page.locator("#text b")).to_have_text("abc")
     page.locator("#plain summary").click()
     assert page.locator("#plain-text").text_content() == "abc" + text
     page.click("#continue")
-    progress(page, "Done: 200 characters")
-    more = "".join(sample(loaded.model, loaded.vocabulary, 400, **options))
+    progress(page, "Done: 80 characters")
+    more = "".join(sample(loaded.model, loaded.vocabulary, 160, **options))
     assert written(page) == more
     page.click("#clear")
     assert written(page) == ""
@@ -244,7 +162,7 @@ def test_a_cell_colours_the_text_and_tells_its_values(visit):
     assert colours(page) != before
     page.locator("#text span").nth(7).hover()
     note = page.locator("#note").text_content()
-    found = re.search(r"Character 8 of 200, .+: (cell \d+) holds ([+\u2212]?)(\d\.\d\d)$", note)
+    found = re.search(r"Character 8 of 80, .+: (cell \d+) holds ([+\u2212]?)(\d\.\d\d)$", note)
     assert found, note
     assert found[1] == chosen.lower()
     strength = round(10 * float(found[3]))
@@ -443,140 +361,3 @@ def test_a_full_server_says_so(visit, models):
         expect(second.get_by_role("alert")).to_contain_text("a client may have 1 sessions")
         first.click("#stop")
         progress(first, "Stopped")
-
-
-# --- for everybody --------------------------------------------------------------------------------
-
-PHONE = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True}
-
-
-@pytest.mark.parametrize("name", ["book", "sensor"])
-def test_a_phone_shows_it_all_without_scrolling_sideways(visit, name):
-    page = visit(f"#model={name}", **PHONE)
-    expect(page.get_by_role("heading", name=name, exact=True)).to_be_visible()
-    if name == "book":
-        write(page)
-        progress(page, "Done")
-    else:
-        page.click("#try")
-        expect(page.locator("#try-figure svg")).to_be_visible()
-    page.get_by_text("Use it from a program").click()
-    assert page.evaluate("() => document.documentElement.scrollWidth") == 360
-    small = """all => all.filter(each => each.offsetParent && each.getBoundingClientRect().height < 24)
-        .map(each => each.outerHTML)"""
-    assert page.locator("button, input, select, summary, nav a").evaluate_all(small) == []
-
-
-# The contrast of each visible text with what is behind it, colours laid over one another.
-CONTRAST = """() => {
-  const parse = colour => { const [r, g, b, a = 1] = colour.match(/[\\d.]+/g).map(Number); return [r, g, b, a]; };
-  const over = (top, back) => top.slice(0, 3).map((value, k) => value * top[3] + back[k] * (1 - top[3]));
-  const light = colour => { const [r, g, b] = colour.map(value => {
-    const part = value / 255; return part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4; });
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
-  const poor = []; let count = 0;
-  for (const node of document.querySelectorAll("body *")) {
-    const words = [...node.childNodes].some(child => child.nodeType === 3 && child.data.trim());
-    const box = node.getBoundingClientRect();
-    if (!words || !box.width || !node.checkVisibility() || node.closest(".hidden, .skip, :disabled")) continue;
-    const behind = []; for (let up = node; up; up = up.parentElement) behind.unshift(parse(getComputedStyle(up).backgroundColor));
-    const back = behind.reduce((colour, next) => over(next, colour), [255, 255, 255]);
-    const style = getComputedStyle(node);
-    const ink = over(parse(node.namespaceURI.endsWith("svg") ? style.fill : style.color), back);
-    const [a, b] = [light(ink), light(back)];
-    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-    count += 1;
-    if (ratio < 4.5) poor.push([ratio.toFixed(2), node.outerHTML.slice(0, 100)]);
-  }
-  return { poor, count };
-}"""
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_all_text_can_be_read(visit, scheme):
-    page = visit(color_scheme=scheme)
-    write(page)
-    progress(page, "Done")
-    page.fill("#prompt", "\u03a9")
-    found = page.evaluate(CONTRAST)
-    assert found["poor"] == []
-    assert found["count"] > 250
-    page.click("#start")
-    expect(page.get_by_role("alert")).to_contain_text("\u03a9")
-    page.goto(page.url.split("#")[0] + "#model=sensor")
-    page.click("#try")
-    expect(page.locator("#try-figure svg")).to_be_visible()
-    assert page.evaluate(CONTRAST)["poor"] == []
-    assert page.evaluate("() => getComputedStyle(document.body).colorScheme") == "light dark"
-
-
-def test_every_control_has_a_name_and_ids_are_unique(visit):
-    page = visit()
-    write(page)
-    progress(page, "Done")
-    nameless = """all => all.filter(each => !(each.labels?.length || each.getAttribute("aria-label")
-        || each.getAttribute("aria-labelledby") || each.textContent.trim())).map(each => each.outerHTML)"""
-    controls = "a, button, input, select, textarea, summary, [tabindex='0'], [role=img]"
-    assert page.locator(controls).count() > 40
-    assert page.locator(controls).evaluate_all(nameless) == []
-    ids = page.locator("[id]").evaluate_all("all => all.map(each => each.id)")
-    assert len(ids) == len(set(ids))
-    for name in ("for", "aria-labelledby", "aria-describedby"):
-        selector = f"[{name}]"
-        used = page.locator(selector).evaluate_all(f"all => all.map(e => e.getAttribute('{name}'))")
-        assert used
-        assert {word for each in used for word in each.split()} <= set(ids)
-    levels = page.locator("h1, h2, h3").evaluate_all("all => all.map(each => +each.tagName[1])")
-    assert levels[0] == 1
-    assert levels.count(1) == 1
-
-
-def test_live_regions_do_not_chatter(visit):
-    """What screen readers are told by themselves: that it began, and that it is done."""
-    page = visit()
-    expect(page.locator("#server-words")).to_have_text("Connected")
-    expect(page.locator("#text-model")).to_be_visible()
-    page.evaluate("""() => {
-      window.said = [];
-      for (const region of document.querySelectorAll("[role=status], [role=alert], [aria-live], output")) {
-        new MutationObserver(() => window.said.push(region.textContent))
-          .observe(region, {childList: true, characterData: true, subtree: true});
-      }
-    }""")
-    write(page, 300, pace="200")
-    progress(page, "Done")
-    page.wait_for_timeout(2500)  # charts were drawn anew meanwhile
-    said = [words for words in page.evaluate("() => window.said") if words]
-    assert said[0] == "Generating"
-    assert said[1].startswith("Done")
-    assert len(said) == 2
-
-
-def test_focus_is_seen(visit):
-    page = visit()
-    expect(page.locator("#text-model")).to_be_visible()
-    for _ in range(12):
-        page.keyboard.press("Tab")
-        outline = page.evaluate("""() => { const style = getComputedStyle(document.activeElement);
-            return [style.outlineStyle, parseFloat(style.outlineWidth)]; }""")
-        assert outline == ["solid", 3]
-
-
-def test_motion_is_reduced_for_who_wants_it(visit):
-    scroll = "() => getComputedStyle(document.documentElement).scrollBehavior"
-    assert visit().evaluate(scroll) == "auto"
-    assert visit(reduced_motion="no-preference").evaluate(scroll) == "smooth"
-
-
-def test_axe_finds_nothing(visit):
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
-    for name in ("book", "sensor"):
-        page = visit(f"#model={name}")
-        expect(page.get_by_role("heading", name=name, exact=True)).to_be_visible()
-        if name == "book":
-            write(page)
-            progress(page, "Done")
-        for details in page.locator("details:visible").all():
-            details.evaluate("each => { each.open = true; }")
-        found = axe.run(page).response["violations"]
-        assert [(each["id"], [node["html"] for node in each["nodes"]]) for each in found] == []

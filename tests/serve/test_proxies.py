@@ -22,6 +22,7 @@ pytest.importorskip("redis")
 
 from fastrnn.serve.client import StreamClient
 from stream_cases import I, alone, make_model, redis_server, save_model, steps
+
 from processes import ServerProcess, free_port  # isort: skip - beside the load program, as stream_cases says
 
 

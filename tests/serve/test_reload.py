@@ -9,6 +9,7 @@ import pytest
 pytest.importorskip("fastapi", reason="NOT TESTED: needs fastrnn[serve]")
 
 import fastrnn
+from fastrnn import cli
 from fastrnn.serve import ModelSettings, Settings
 from fastrnn.serve.metrics import Metrics
 from fastrnn.serve.models import Models, UnknownModelError
@@ -102,22 +103,22 @@ def test_sessions_keep_their_version(tmp_path):
     asyncio.run(asyncio.wait_for(run(), 60))
 
 
-def test_users_beside_the_pool_keep_a_version(tmp_path):
+def test_sessions_that_no_pool_knows_keep_a_version(tmp_path):
     file = tmp_path / "m.safetensors"
     fastrnn.save(gru(0), file)
 
     async def run():
-        models, using = Models(SETTINGS, [str(file)], Metrics()), [1]
+        models = Models(SETTINGS, [str(file)], Metrics())
         models.load()
-        models.users = lambda served: using[0]
         old = models.get("m")
+        old.sessions = 1
         polling = asyncio.create_task(models.poll())
         fastrnn.save(gru(1), file)
         while models.get("m") is old:
             await asyncio.sleep(0.01)
         await asyncio.sleep(0.3)
         assert old.version in models.versions("m")
-        using[0] = 0
+        old.sessions = 0
         while len(models.versions("m")) > 1:
             await asyncio.sleep(0.01)
         polling.cancel()

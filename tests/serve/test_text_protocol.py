@@ -352,7 +352,7 @@ def test_who_goes_ends_the_text(server):
 
 
 def test_who_does_not_read_is_cut_off(tmp_path):
-    path = write_text_model(tmp_path / "wide.safetensors", "rnn", 2048, 1)
+    path = write_text_model(tmp_path / "wide.safetensors", "rnn", 1024, 1)
     with running({"wide": path}, send_timeout=0.3) as server:
         raw = socket.socket()
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

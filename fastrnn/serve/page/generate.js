@@ -200,6 +200,7 @@ export class Panel {
     find("continue").disabled = running || !some || !this.writer?.connected;
     find("copy").disabled = find("clear").disabled = running || !some;
     find("text").setAttribute("aria-busy", running);
+    find("text-model").classList.toggle("running", running);
     // A disabled button loses the focus: the one that takes its place gets it.
     if (running && [find("start"), find("continue")].includes(hadFocus)) find("stop").focus();
     if (!running && hadFocus === find("stop")) find("start").focus();

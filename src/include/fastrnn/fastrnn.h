@@ -48,7 +48,11 @@ typedef enum fr_status {
   FR_IO_ERROR = 3,      /* the file cannot be opened or read */
   FR_INVALID_MODEL = 4, /* the file is damaged, or none that fastrnn.save wrote */
   FR_UNSUPPORTED = 5,   /* a sound model of which this library cannot do what was asked */
-  FR_INTERNAL_ERROR = 6 /* a defect of this library */
+  FR_INTERNAL_ERROR = 6,  /* a defect of this library */
+  FR_FULL = 7,            /* of pools: no room for a session, or for more steps of one */
+  FR_UNKNOWN_SESSION = 8, /* closed, expired, or never opened */
+  FR_CANCELLED = 9,       /* the session or the pool was closed before all steps were done */
+  FR_SHUT_DOWN = 10       /* the pool takes no more */
 } fr_status;
 
 /* What the calling thread's last failed call has to say, in English; "" before the first one. Valid
@@ -159,6 +163,101 @@ FR_API fr_status fr_stream_reset(fr_stream* stream); /* back to the initial stat
  * processors: recurrent layers from the first to the last; of each h, then c where it has one. */
 FR_API fr_status fr_stream_get_state(const fr_stream* stream, float* state, size_t count);
 FR_API fr_status fr_stream_set_state(fr_stream* stream, const float* state, size_t count);
+
+/* --- pools -------------------------------------------------------------------------------------- */
+
+/* Many sessions of one model, each with a state of its own, stepped together by threads of the pool:
+ * whatever is pending is gathered into one pass, a step of each session. A session gets the bits of a
+ * stream alone, whoever shares the pass; its requests are done in the order in which they were
+ * submitted. All functions but fr_pool_free may be called by any threads at once. They take locks; what
+ * fastrnn.h says of real time does not hold for them. */
+typedef struct fr_pool fr_pool;
+typedef uint64_t fr_session; /* never given twice by a pool, and never 0 */
+
+typedef struct fr_pool_options {
+  size_t struct_size;  /* sizeof(fr_pool_options) */
+  size_t capacity;     /* sessions that can be open at once, at most 2^24; 0: 1024 */
+  size_t threads;      /* of the pool, at most 1024; 0: one for each processor */
+  size_t max_batch;    /* sessions of a pass, at most 64; 0: 64 */
+  size_t max_pending;  /* steps of a session that may wait; what is submitted at once may have more,
+                          where none waits. 0: 1024 */
+  double max_delay;    /* seconds that steps may wait for those of other sessions, while a pass is not
+                          full. 0: a thread takes what is there; while all are busy, passes fill */
+  double idle_timeout; /* seconds after which a session that nobody used is closed; 0: never */
+} fr_pool_options;
+
+/* options null: all defaults. FR_UNSUPPORTED where the model cannot be streamed. The pool keeps the
+ * model. On failure *pool is null. */
+FR_API fr_status fr_pool_create(const fr_model* model, const fr_pool_options* options,
+                                fr_pool** pool);
+/* As fr_pool_shut_down(pool, 0), and no other call may be under way. Null is fine. */
+FR_API void fr_pool_free(fr_pool* pool);
+
+/* The session begins with the model's initial state, where state is null, or with one that
+ * fr_pool_export gave. FR_FULL where capacity sessions are open. On failure *session is 0. */
+FR_API fr_status fr_pool_open(fr_pool* pool, const void* state, size_t state_size,
+                              fr_session* session);
+/* Requests that wait are cancelled; of one that is being worked on a part may still be done. The place
+ * is free for another session when that has ended. */
+FR_API fr_status fr_pool_close(fr_pool* pool, fr_session session);
+
+/* Steps of a session. The struct is copied; the arrays must last until done() is called. */
+typedef struct fr_pool_request {
+  size_t struct_size;    /* sizeof(fr_pool_request) */
+  fr_session session;
+  size_t reset;          /* 1: before the steps, back to the initial state; else 0 */
+  const void* state;     /* not null: before the steps, to this state (of fr_pool_export; copied) */
+  size_t state_size;     /* its bytes */
+  const float* x;        /* (steps, input_size), or null */
+  const int32_t* tokens; /* (steps), or null */
+  size_t steps;          /* 0: only a reset, or only the state */
+  float* y;              /* (steps, output_size), not overlapping the input */
+  void* state_out;       /* not null: where the state after the steps is written, as fr_pool_export
+                            does it */
+  size_t state_out_size; /* its bytes: fr_pool_state_bytes */
+  /* Called once, with FR_OK or FR_CANCELLED, by a thread of the pool, or by that which closes the
+   * session or ends the pool. It should return soon, as others wait. It may submit and close; it must not
+   * wait for the pool: no submitting with a timeout, no fr_pool_step, _export, _import, _shut_down
+   * or _free. Null: nobody is told; the arrays must last until a later request of the session is done. */
+  void (*done)(void* context, fr_status status);
+  void* context;
+} fr_pool_request;
+
+/* Hands in an array of requests, all of them or none, and returns. Of a session there may be several.
+ * timeout: seconds to wait for room where a queue is full; 0: do not wait. FR_FULL where there was none
+ * in time. After a failure done() is not called. */
+FR_API fr_status fr_pool_submit(fr_pool* pool, const fr_pool_request* requests, size_t count,
+                                double timeout);
+
+/* Submits steps of a session, and waits until they are done. */
+FR_API fr_status fr_pool_step(fr_pool* pool, fr_session session, const float* x, size_t steps,
+                              float* y);
+FR_API fr_status fr_pool_step_tokens(fr_pool* pool, fr_session session, const int32_t* tokens,
+                                     size_t steps, float* y);
+
+/* A session's state after what was submitted before, as bytes that have a version and a checksum:
+ * fr_pool_open, fr_pool_import and Python's StreamPool read them, on any machine, in pools of the same
+ * model file and precision. size must be fr_pool_state_bytes(pool). Both wait for their turn. */
+FR_API fr_status fr_pool_export(fr_pool* pool, fr_session session, void* state, size_t size);
+FR_API fr_status fr_pool_import(fr_pool* pool, fr_session session, const void* state, size_t size);
+FR_API size_t fr_pool_state_bytes(const fr_pool* pool); /* 0 for null */
+
+typedef struct fr_pool_stats {
+  size_t struct_size;      /* sizeof(fr_pool_stats), set by the caller */
+  size_t sessions;         /* open */
+  size_t pending_steps;    /* submitted, not done */
+  uint64_t steps;          /* done since the pool was made */
+  uint64_t batches;        /* passes in which they were done */
+  uint64_t expired;        /* sessions closed as nobody used them */
+  uint64_t batch_sizes[7]; /* passes of 1, 2, 3-4, 5-8, 9-16, 17-32 and 33-64 sessions */
+} fr_pool_stats;
+
+/* Fills as many fields as struct_size has room for. */
+FR_API fr_status fr_pool_get_stats(fr_pool* pool, fr_pool_stats* stats);
+
+/* Nothing is accepted from now on. drain 1: what was accepted is done first; 0: it is cancelled. Returns
+ * when that has happened, and the threads of the pool have ended. Sessions can still be closed. */
+FR_API fr_status fr_pool_shut_down(fr_pool* pool, int drain);
 
 #ifdef __cplusplus
 }

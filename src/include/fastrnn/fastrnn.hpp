@@ -5,7 +5,7 @@
 //   std::vector<float> y(model.output_size());
 //   for (;;) stream.step(x, y);  // x: a vector, an array, a std::span or {pointer, size}
 //
-// What fastrnn.h says holds here: a Model may be used by many threads at once, a Stream by one at a time,
+// What fastrnn.h says holds here: a Model and a Pool may be used by many threads at once, a Stream by one,
 // and the functions of Stream that write to memory of the caller are fit for real time.
 #ifndef FASTRNN_FASTRNN_HPP
 #define FASTRNN_FASTRNN_HPP
@@ -212,6 +212,92 @@ inline void step_streams_tokens(const Model& model, Span<fr_stream* const> strea
   detail::check_size("y", y.size(), streams.size() * model.output_size());
   detail::check(fr_streams_step_tokens(streams.data(), streams.size(), tokens.data(), y.data()));
 }
+
+// Many sessions of one model, stepped together by threads of its own; may be used by any threads at once.
+// The model may end before the pool.
+class Pool {
+ public:
+  explicit Pool(const Model& model, fr_pool_options options = {}) : info_(model.info()) {
+    options.struct_size = sizeof options;
+    fr_pool* pool = nullptr;
+    detail::check(fr_pool_create(model.get(), &options, &pool));
+    pool_.reset(pool);
+  }
+
+  // state: of export_state; empty: the model's initial one.
+  fr_session open(Span<const unsigned char> state = {}) {
+    fr_session session = 0;
+    detail::check(fr_pool_open(get(), state.size() ? state.data() : nullptr, state.size(), &session));
+    return session;
+  }
+  void close(fr_session session) { detail::check(fr_pool_close(get(), session)); }
+
+  // Waits until the steps are done.
+  void step(fr_session session, Span<const float> x, std::size_t steps, Span<float> y) {
+    detail::check_size("x", x.size(), steps * info_.input_size);
+    detail::check_size("y", y.size(), steps * info_.output_size);
+    detail::check(fr_pool_step(get(), session, x.data(), steps, y.data()));
+  }
+  void step_tokens(fr_session session, Span<const std::int32_t> tokens, Span<float> y) {
+    detail::check_size("y", y.size(), tokens.size() * info_.output_size);
+    detail::check(fr_pool_step_tokens(get(), session, tokens.data(), tokens.size(), y.data()));
+  }
+
+  // Goes on without waiting for the steps. False: a queue was full, for `timeout` seconds.
+  bool submit(Span<const fr_pool_request> requests, double timeout = 0) {
+    const fr_status status = fr_pool_submit(get(), requests.data(), requests.size(), timeout);
+    if (status != FR_FULL) detail::check(status);
+    return status == FR_OK;
+  }
+  // done(fr_status): as fastrnn.h has it; must not throw. x and y must last until then.
+  template <class Done>
+  bool submit(fr_session session, Span<const float> x, std::size_t steps, Span<float> y, Done done,
+              double timeout = 0) {
+    detail::check_size("x", x.size(), steps * info_.input_size);
+    detail::check_size("y", y.size(), steps * info_.output_size);
+    auto own = std::make_unique<Done>(std::move(done));
+    fr_pool_request request = {};
+    request.struct_size = sizeof request;
+    request.session = session;
+    request.x = x.data();
+    request.steps = steps;
+    request.y = y.data();
+    request.done = [](void* context, fr_status status) {
+      (*std::unique_ptr<Done>(static_cast<Done*>(context)))(status);
+    };
+    request.context = own.get();
+    const bool accepted = submit({&request, 1}, timeout);
+    if (accepted) (void)own.release();  // may be gone already
+    return accepted;
+  }
+
+  std::vector<unsigned char> export_state(fr_session session) {
+    std::vector<unsigned char> state(fr_pool_state_bytes(get()));
+    detail::check(fr_pool_export(get(), session, state.data(), state.size()));
+    return state;
+  }
+  void import_state(fr_session session, Span<const unsigned char> state) {
+    detail::check(fr_pool_import(get(), session, state.data(), state.size()));
+  }
+
+  fr_pool_stats stats() {
+    fr_pool_stats stats;
+    stats.struct_size = sizeof stats;
+    detail::check(fr_pool_get_stats(get(), &stats));
+    return stats;
+  }
+  void shut_down(bool drain) { detail::check(fr_pool_shut_down(get(), drain)); }
+
+  const fr_model_info& info() const noexcept { return info_; }  // of its model
+  fr_pool* get() const noexcept { return pool_.get(); }
+
+ private:
+  struct Free {
+    void operator()(fr_pool* pool) const noexcept { fr_pool_free(pool); }
+  };
+  std::unique_ptr<fr_pool, Free> pool_;
+  fr_model_info info_;
+};
 
 }  // namespace cpp_v1
 }  // namespace fastrnn
