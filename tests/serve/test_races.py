@@ -10,6 +10,8 @@ import pytest
 pytest.importorskip("fastapi", reason="NOT TESTED: needs fastrnn[serve]")
 pytest.importorskip("redis", reason="NOT TESTED: needs fastrnn[serve]")
 
+from websockets.asyncio.client import connect
+
 import fastrnn
 from fastrnn.serve import Settings, redis_state
 from fastrnn.serve.metrics import Metrics
@@ -18,7 +20,6 @@ from fastrnn.serve.protocol import StreamError
 from fastrnn.serve.security import Client
 from fastrnn.serve.state import StoredSession
 from stream_cases import alone, make_model, save_model, serving, steps
-from websockets.asyncio.client import connect
 
 QUICK = {"reload_interval": 0.05}
 
