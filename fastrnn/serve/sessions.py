@@ -71,7 +71,7 @@ class Session:
         self.handle: int | None = None
         self.stream: Attached | None = None
         self.used = self.written = time.monotonic()
-        self.counted = (client, model.name, (model.name, model.version))
+        self.counted = (client, model.name)
 
     @property
     def resumable(self) -> bool:
@@ -127,15 +127,11 @@ class Sessions:
         self._settings = service.settings
         self._store = store if store is not None else open_store(service.settings)
         self._sessions: dict[str, Session] = {}
-        self._counts: Counter[Hashable] = Counter()  # by client, model and version
+        self._counts: Counter[Hashable] = Counter()  # by client and model
         self._tasks: list[asyncio.Task[None]] = []
 
     def __len__(self) -> int:
         return len(self._sessions)
-
-    def count(self, model: ServedModel) -> int:
-        """Return the number of sessions that one version of a model has."""
-        return self._counts[model.name, model.version]
 
     async def start(self) -> None:
         """Connect to the store; begin to look for idle sessions."""
@@ -214,6 +210,7 @@ class Sessions:
         session = Session(stored, model, client)
         self._sessions[stored.id] = session
         self._counts.update(session.counted)
+        model.sessions += 1
         return session
 
     def _forget(self, session: Session) -> None:
@@ -221,6 +218,7 @@ class Sessions:
         session.detach()
         if self._sessions.get(session.stored.id) is session:
             del self._sessions[session.stored.id]
+            session.model.sessions -= 1
             for each in session.counted:
                 self._counts[each] -= 1
                 if not self._counts[each]:
