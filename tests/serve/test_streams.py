@@ -258,7 +258,11 @@ def test_a_ticket_resumes_in_another_client(model):
             await client.connect()
             first = await client.send(x[:8])
             asyncio.ensure_future(client.send(x[8:12])).add_done_callback(lambda f: f.exception())
-            await until(lambda: server.service.metrics.recent()["stream"]["count"] == 2)
+            await until(
+                lambda: (
+                    [s.stored.position for s in server.service.sessions._sessions.values()] == [12]
+                )
+            )
             ticket = client.ticket
             await client.disconnect()
             async with StreamClient(server.url, "m", resume=ticket) as client:
