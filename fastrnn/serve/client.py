@@ -233,15 +233,16 @@ class StreamClient:
                 raise ValueError(f"x: expected integers (steps,), got {array.dtype} {array.shape}")
             if array.size and not (-(2**31) <= int(array.min()) <= int(array.max()) < 2**31):
                 raise ValueError("x: expected tokens that fit into 32 bits")
-            single, kind = array.ndim == 0, protocol.TOKEN
+            single = array.ndim == 0
         else:
             if array.dtype.kind not in "fiub" or array.shape[-1:] != (self.input_size,):
                 raise ValueError(
                     f"x: expected real numbers (steps, {self.input_size}), "
                     f"got {array.dtype} {array.shape}"
                 )
-            single, kind = array.ndim == 1, protocol.FLOAT
+            single = array.ndim == 1
         # A copy, as the caller may use x again.
+        kind: np.dtype[Any] = protocol.TOKEN if self.takes_tokens else protocol.FLOAT
         steps = np.array(array[None] if single else array, kind, order="C")
         if steps.ndim > 2 or not len(steps):
             raise ValueError(f"x: expected one or more steps, got the shape {array.shape}")

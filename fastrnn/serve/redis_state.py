@@ -25,7 +25,7 @@ from redis.backoff import ExponentialBackoff
 from redis.exceptions import RedisError
 
 from . import logs
-from .protocol import StreamError
+from .protocol import HEADER, StreamError
 from .state import MOVED, UNKNOWN, Check, StoredSession
 
 PASSWORD_VARIABLE: Final = "FASTRNN_REDIS_PASSWORD"
@@ -178,7 +178,8 @@ class RedisState:
 
     async def _write_some(self) -> None:
         """Write the sessions that have waited longest, as many as one call may take."""
-        batch, keys, values, size = [], [], [], 0
+        batch: list[tuple[StoredSession, asyncio.Future[None]]] = []
+        keys, values, size = [], [], 0
         while self._pending and len(batch) < BATCH_SESSIONS and size < BATCH_BYTES:
             batch.append(self._pending.popleft())
             stored = batch[-1][0]
@@ -262,6 +263,8 @@ def decode(session_id: str, value: bytes) -> StoredSession:
         kept: deque[tuple[int, bytes]] = deque()
         for _ in range(sizes[3]):
             end, size = _KEPT.unpack(take(_KEPT.size))
+            if size < HEADER.size:
+                raise ValueError("an answer is shorter than its header")
             kept.append((end, take(size)))
     except struct.error as error:
         raise ValueError(str(error)) from None

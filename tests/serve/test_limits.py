@@ -28,6 +28,9 @@ def server(tmp_path_factory):
         # Whatever was sent, the server lives and owes nothing.
         x = vectors(1, 2, 5)
         assert until(lambda: running.infer("two", {"input": x})[0] == 200)
+        for gauge in (b"at_work", b"held_bytes"):
+            line = b"\nfastrnn_%s 0.0\n" % gauge
+            assert until(lambda: line in running.request("GET", "/metrics")[2])  # noqa: B023
 
 
 def rejected(server, reason):

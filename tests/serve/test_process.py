@@ -33,7 +33,8 @@ def test_what_was_accepted_is_answered_after_sigterm(files):
         connection.putrequest("POST", "/v2/models/two/infer")
         connection.putheader("Content-Length", str(len(body)))
         connection.endheaders(body[:100])
-        until(lambda: b"_total" in server.request("GET", "/metrics")[2])  # it has been read
+        until(lambda: b"\nfastrnn_at_work 1.0" in server.request("GET", "/metrics")[2])
+        assert b"\nfastrnn_held_bytes 100.0" in server.request("GET", "/metrics")[2]
         server.process.send_signal(signal.SIGTERM)
         server.event("draining")
         assert server.get("/v2/health/live") == (200, {"live": True})
@@ -62,7 +63,7 @@ def test_the_end_does_not_wait_for_ever(files):
         held.putrequest("POST", "/v2/models/two/infer")
         held.putheader("Content-Length", "100")
         held.endheaders(b"{")
-        until(lambda: server.get("/v2")[0] == 200)
+        until(lambda: b"\nfastrnn_at_work 1.0" in server.request("GET", "/metrics")[2])
         assert server.stop() == 0
         assert server.event("drain_timeout")["at_work"] == 1
 

@@ -194,7 +194,7 @@ def test_values_that_cannot_be_read_are_unknown_sessions(server_of_redis, monkey
             ("long", encode(make_stored(state=bytes(2000)))),
         ):
             client.set(f"fastrnn:session:{name}", value)
-            with pytest.raises(StreamError, match="unknown_session.*cannot be read"):
+            with pytest.raises(StreamError, match=r"unknown_session.*cannot be read"):
                 await store.claim(name, accept)
         client.close()
 
@@ -250,10 +250,12 @@ def test_another_server_goes_on(model, server_of_redis):
 
 def test_no_token_is_stored(model, server_of_redis):
     async def main():
-        async with serving(model, state=server_of_redis.url) as server:
-            async with opened(server) as (stream, reply):
-                await stream.frame(0, steps(3))
-                await stream.hear()
+        async with (
+            serving(model, state=server_of_redis.url) as server,
+            opened(server) as (stream, reply),
+        ):
+            await stream.frame(0, steps(3))
+            await stream.hear()
         client = redis.Redis(port=server_of_redis.port)
         (key,) = client.keys("*")
         assert key.decode() == f"fastrnn:session:{reply['session']}"
@@ -268,17 +270,16 @@ def test_no_token_is_stored(model, server_of_redis):
 def test_a_server_without_the_version_says_so(tmp_path, server_of_redis):
     async def main():
         state = {"state": server_of_redis.url}
-        async with serving(save_model(tmp_path), **state) as server:
-            async with opened(server) as (_, reply):
-                pass
-        async with serving(save_model(tmp_path, make_model(seed=9)), **state) as server:
-            async with raw(server) as stream:
-                await stream.say(
-                    "resume", session=reply["session"], token=reply["token"], received=0
-                )
-                answer = await stream.hear()
-                assert answer["code"] == "unknown_session"
-                assert f"version {reply['version']}" in answer["message"]
+        async with serving(save_model(tmp_path), **state) as server, opened(server) as (_, reply):
+            pass
+        async with (
+            serving(save_model(tmp_path, make_model(seed=9)), **state) as server,
+            raw(server) as stream,
+        ):
+            await stream.say("resume", session=reply["session"], token=reply["token"], received=0)
+            answer = await stream.hear()
+            assert answer["code"] == "unknown_session"
+            assert f"version {reply['version']}" in answer["message"]
 
     run(main())
 
