@@ -11,7 +11,9 @@ from fastrnn.serialization import serialized
 
 @pytest.fixture
 def content():
-    return serialized(fastrnn.Sequential(fastrnn.LSTM(3, 20, seed=0), fastrnn.Linear(20, 4, seed=1)))
+    return serialized(
+        fastrnn.Sequential(fastrnn.LSTM(3, 20, seed=0), fastrnn.Linear(20, 4, seed=1))
+    )
 
 @pytest.fixture
 def c_pool(content):

@@ -27,7 +27,7 @@ INSIDE = {
     *("lstm", "nesting", "normalization", "optimizers", "pooling", "precision"),
     "quantization",
     *("recurrent_arguments", "recurrent_base", "recurrent_options", "recurrent_passes"),
-    *("regroup", "rnn", "schedules", "seq2seq", "threads", "wrappers"),
+    *("regroup", "rnn", "schedules", "seq2seq", "serve", "threads", "wrappers"),
 }
 
 

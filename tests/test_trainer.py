@@ -9,7 +9,7 @@ import pytest
 
 import fastrnn
 from fastrnn import losses, metrics, optim
-from fastrnn.data import Batch, Loader, StreamLoader, Streams
+from fastrnn.data import Batch, Loader, RaggedArray, StreamLoader, Streams
 from fastrnn.training import Callback, EarlyStopping, Trainer
 
 IDS = np.random.default_rng(0).integers(0, 7, 400)
@@ -178,6 +178,21 @@ def test_predict_gives_each_example_in_the_examples_order():
         whole, _ = model(batch.inputs, lengths=batch.lengths)
         for b, index in enumerate(batch.indices):
             np.testing.assert_array_equal(outputs[index], whole[: batch.lengths[b], b])
+
+
+def test_predict_of_empty_sequences_is_empty_whoever_is_with_them():
+    model = fastrnn.GRU(3, 2, seed=0)
+    empty, full = np.zeros((0, 3), np.float32), np.ones((2, 3), np.float32)
+    for data in ([empty, empty], [empty, full]):
+        assert Trainer(model, "mse").predict(data)[0].shape == (0, 2)
+
+
+def test_predict_of_a_ragged_array_takes_the_dtype_of_the_model():
+    model = fastrnn.GRU(3, 2, seed=0)
+    flat = np.random.default_rng(0).standard_normal((5, 3))
+    outputs = Trainer(model, "mse").predict(RaggedArray(flat, [0, 2, 5]))
+    for output, x in zip(outputs, (flat[:2], flat[2:]), strict=True):
+        np.testing.assert_array_equal(output, model(x.astype(np.float32))[0], strict=True)
 
 
 def test_predict_of_streams_is_whole():

@@ -68,8 +68,8 @@ def _add(group: argparse._ArgumentGroup, each: Field[Any]) -> None:
         metavar=more["metavar"],
         type=kind,
         choices=more.get("choices"),
-        nargs="+" if several else None,
-        default=each.default,
+        action="append" if several else "store",
+        default=None if several else each.default,
         help=more["help"] + known,
     )
 
@@ -96,7 +96,8 @@ def _serve(arguments: argparse.Namespace) -> int:
     except (OSError, ValueError) as error:
         raise CommandError(f"--token-file: {_words(error)}") from None
     values = {each.name: getattr(arguments, each.name) for each in settings_fields()}
-    values = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+    several = [each.name for each in settings_fields() if str(each.type).startswith("tuple")]
+    values |= {name: tuple(values[name] or ()) for name in several}
     try:
         settings = Settings(tokens=tokens, **values)
     except (TypeError, ValueError) as error:

@@ -76,8 +76,8 @@ class SequenceLoader(Loader):
 
     Notes
     -----
-    A batch has lengths unless all N sequences are of the same length, and then a mask for targets
-    of steps; `indices` says which sequences it holds.
+    A batch has lengths unless all N sequences are of the same length and not empty, and then a
+    mask for targets of steps; `indices` says which sequences it holds.
 
     Examples
     --------
@@ -118,7 +118,8 @@ class SequenceLoader(Loader):
         self.lengths: Integers = self._inputs.lengths
         if not len(self.lengths):
             raise ValueError("inputs: expected at least one sequence, got none")
-        self._ragged = bool((self.lengths != self.lengths[0]).any())
+        # Sequences that are all empty take one step, which is padding.
+        self._ragged = bool((self.lengths != max(1, self.lengths[0])).any())
         self._padding = padding_bytes(self._inputs.dtype, self._inputs.shape, padding_value)
         self._targets: Array | None = None
         self._steps: Rows | None = None

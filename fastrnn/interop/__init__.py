@@ -1,9 +1,9 @@
-"""Other programs' models: `fastrnn.interop.onnx`, `torch`, `keras` and `jax`."""
+"""Models of `onnx`, `torch`, `keras` and `jax`; many machines by `ray` and `dask`."""
 
 import importlib
 from typing import Any
 
-__all__ = ["jax", "keras", "onnx", "torch"]
+__all__ = ["batch", "dask", "jax", "keras", "onnx", "ray", "torch"]
 
 
 def __getattr__(name: str) -> Any:

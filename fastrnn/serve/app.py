@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib
-import importlib.util
 import logging
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -17,12 +15,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..serialization import library_version
-from . import about, logs, v2
+from . import about, logs, page, streams, text, v2
 from .metrics import Metrics
 from .models import Models
 from .openapi import describe
 from .routes import protection
 from .service import Service
+from .sessions import Sessions
 from .settings import ModelSettings, Settings
 
 __all__ = ["create_app"]
@@ -51,9 +50,10 @@ def create_app(settings: Settings, models: Sequence[ModelSettings | str]) -> Fas
         version=library_version(),
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,
         lifespan=_lifespan,
     )
-    app.openapi = lambda: describe(app)
+    app.openapi = lambda: describe(app, served.names)
     app.state.service = Service(settings, served, metrics)
     app.add_middleware(_Watch, service=app.state.service)
     app.add_exception_handler(StarletteHTTPException, _http_error)
@@ -62,20 +62,20 @@ def create_app(settings: Settings, models: Sequence[ModelSettings | str]) -> Fas
     app.include_router(v2.router, **protection(settings))
     app.include_router(about.router, **protection(settings))
     app.include_router(about.open_router)
-    for name in ("streams", "text", "page"):
-        if importlib.util.find_spec(f"{__package__}.{name}"):
-            app.include_router(importlib.import_module(f"{__package__}.{name}").router)
+    for module in (streams, text, page):  # which see to tokens themselves
+        app.include_router(module.router)
     return app
 
 
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     service: Service = app.state.service
-    if importlib.util.find_spec(f"{__package__}.sessions"):
-        sessions = importlib.import_module(f"{__package__}.sessions")
-        service.sessions = sessions.Sessions(service)
-        service.models.users = service.sessions.count
-        await service.sessions.start()
+    try:
+        sessions = service.sessions = Sessions(service)
+        await sessions.start()
+    except Exception as error:
+        app.state.failure = error  # for who started the server
+        raise
     tasks = [
         asyncio.create_task(service.models.poll()),
         asyncio.create_task(_sample(service.metrics)),
@@ -88,8 +88,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         await asyncio.gather(*tasks, return_exceptions=True)
         if not service.draining.is_set():  # another server than ours
             await service.drain()
-        if service.sessions is not None:
-            await service.sessions.stop()
+        await sessions.stop()
         await service.close()
 
 

@@ -4,46 +4,75 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from collections.abc import Callable
+from contextlib import ExitStack
 
 import anyio
 from fastapi import HTTPException, Request
 from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
-from .service import Service
+from .service import Held, Service
 
-__all__ = ["accepted_encoding", "pack", "read_body", "unpack"]
+__all__ = ["PartsResponse", "accepted_encoding", "pack", "read_body", "unpack"]
 
+PART = 1 << 18  # bytes
 WORTH_PACKING = 1024  # bytes
 LEVEL = 1  # floats hardly become smaller with more
 WINDOW_BITS = {"gzip": zlib.MAX_WBITS | 16, "deflate": zlib.MAX_WBITS}
 
 
-async def read_body(request: Request, service: Service, take: Callable[[int], None]) -> bytes:
+async def read_body(request: Request, service: Service, held: Held) -> bytes:
     """Return a body, counted while it is read; HTTPException if it is too large or too slow.
 
     Parameters
     ----------
     request : Request
     service : Service
-    take : callable
-        What `Service.body` yields.
+    held : Held
+        Counts the bytes.
     """
     declared = request.headers.get("content-length", "")
     if declared.isascii() and declared.isdigit() and int(declared) > service.settings.max_body:
-        take(int(declared))
+        held.take(service.settings.max_body + 1)
     parts = []
     try:
         with anyio.fail_after(service.settings.request_timeout):
             async for part in request.stream():
-                take(len(part))
+                held.take(len(part))
                 parts.append(part)
     except TimeoutError:
-        service.metrics.reject("slow")
-        raise HTTPException(408, "the request took too long to arrive") from None
+        raise service.refuse(408, "slow", "the request took too long to arrive") from None
     except ClientDisconnect:
         raise HTTPException(400, "the client went away") from None
     return b"".join(parts)
+
+
+class PartsResponse(Response):
+    """A body that is sent part by part, as the client takes them.
+
+    Parameters
+    ----------
+    body, headers, media_type
+        As of Starlette's Response.
+    until_sent : ExitStack
+        Closed when the last part is on its way, or the client gone.
+    """
+
+    def __init__(
+        self, body: bytes, headers: dict[str, str], media_type: str, until_sent: ExitStack
+    ) -> None:
+        super().__init__(body, 200, headers, media_type)
+        self._until_sent = until_sent
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the answer."""
+        start = {"status": self.status_code, "headers": self.raw_headers}
+        with self._until_sent:
+            await send({"type": "http.response.start", **start})
+            for offset in range(0, len(self.body), PART):  # the next waits for the one before
+                part, more = self.body[offset : offset + PART], offset + PART < len(self.body)
+                await send({"type": "http.response.body", "body": part, "more_body": more})
 
 
 def unpack(body: bytes, encoding: str, most: int) -> bytes:

@@ -90,6 +90,10 @@ class StreamClient:
         Whether steps are integers, and not `input_size` real numbers.
     position : int
         Steps given to `send` since the session began.
+    url : str
+        Of the server that is or was connected.
+    connections : int
+        How often the session was opened or resumed.
 
     Examples
     --------
@@ -118,7 +122,8 @@ class StreamClient:
             raise ValueError("url: expected at least one")
         ticket = resume or Ticket("", "", 0, secrets.token_urlsafe(16))
         self._session, self._token, self._received, self._key = ticket
-        self._urls = deque(_stream_url(each, model, self._key) for each in urls)
+        self._urls = deque((each, _stream_url(each, model, self._key)) for each in urls)
+        self.url, self.connections = urls[0], 0
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._timeout = timeout
         self.position = self._received
@@ -197,6 +202,7 @@ class StreamClient:
         """End the session for good, after all that was sent is answered."""
         if self._runner is not None and self._ended is None:
             await self._enqueue(_Kind.CLOSE).answer
+            self._end(ConnectionError("the session is closed"))
         await self.disconnect()
 
     async def disconnect(self) -> None:
@@ -227,15 +233,16 @@ class StreamClient:
                 raise ValueError(f"x: expected integers (steps,), got {array.dtype} {array.shape}")
             if array.size and not (-(2**31) <= int(array.min()) <= int(array.max()) < 2**31):
                 raise ValueError("x: expected tokens that fit into 32 bits")
-            single, kind = array.ndim == 0, protocol.TOKEN
+            single = array.ndim == 0
         else:
             if array.dtype.kind not in "fiub" or array.shape[-1:] != (self.input_size,):
                 raise ValueError(
                     f"x: expected real numbers (steps, {self.input_size}), "
                     f"got {array.dtype} {array.shape}"
                 )
-            single, kind = array.ndim == 1, protocol.FLOAT
+            single = array.ndim == 1
         # A copy, as the caller may use x again.
+        kind: np.dtype[Any] = protocol.TOKEN if self.takes_tokens else protocol.FLOAT
         steps = np.array(array[None] if single else array, kind, order="C")
         if steps.ndim > 2 or not len(steps):
             raise ValueError(f"x: expected one or more steps, got the shape {array.shape}")
@@ -279,7 +286,7 @@ class StreamClient:
             began = clock()
             try:
                 async with connect(
-                    self._urls[0],
+                    self._urls[0][1],
                     additional_headers=self._headers,
                     compression=None,
                     max_size=None,
@@ -323,6 +330,8 @@ class StreamClient:
                 f"the server has lost answers: it is at {reply['position']}, "
                 f"but answered {self._received} steps",
             )
+        self.url = self._urls[0][0]
+        self.connections += 1
         self._sort(reply["position"])
         if self._ready is not None and not self._ready.done():
             self._ready.set_result(None)

@@ -6,8 +6,9 @@ import asyncio
 import hashlib
 import logging
 import os
+import stat
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,8 @@ class ServedModel:
     pool : StreamPool or None
         None if the model does not stream.
     apool : AsyncPool or None
+    sessions : int
+        With a stream or without one, in this process; `Sessions` counts them.
     vocabulary : Vocabulary or None
         Of a character model.
     why_no_streams : str
@@ -64,7 +67,8 @@ class ServedModel:
             self.vocabulary = self._find_vocabulary()
         except ValueError as error:
             raise ValueError(f"{quotas.path}: {error}") from None
-        self.pool: StreamPool | None = None
+        self.sessions = 0
+        self.pool: Any = None
         self.why_no_streams = ""
         values = max(self.sequence.input_size, self.sequence.outputs[0].shape[-1])
         try:
@@ -73,9 +77,14 @@ class ServedModel:
             self.why_no_streams = str(error)
 
     @cached_property
-    def apool(self) -> AsyncPool | None:
+    def apool(self) -> Any:
         """The pool for coroutines, in the loop that asks for it first."""
         return None if self.pool is None else AsyncPool(self.pool)
+
+    @property
+    def in_use(self) -> bool:
+        """Return whether it has a session, here or with those who open them."""
+        return self.sessions > 0 or (self.pool is not None and len(self.pool) > 0)
 
     @property
     def kind(self) -> str:
@@ -83,11 +92,6 @@ class ServedModel:
         if self.vocabulary is not None:
             return "text"
         return "float32" if self.sequence.takes_vectors else "tokens"
-
-    @property
-    def sessions(self) -> int:
-        """Return the number of open sessions."""
-        return 0 if self.pool is None else len(self.pool)
 
     def _find_vocabulary(self) -> Vocabulary | None:
         characters = self.metadata.get("characters")
@@ -147,7 +151,7 @@ def make_pool(content: bytes, capacity: int, values: int, settings: Settings) ->
         capacity,
         max_batch=settings.max_batch,
         max_delay=settings.max_delay,
-        max_pending=max(1024, settings.max_frame // 4 // values),
+        max_pending=max(1024, settings.max_frame // 4 // values),  # streams have less under way
         num_threads=settings.num_threads,
     )
 
@@ -183,8 +187,6 @@ class Models:
         self._settings, self._metrics = settings, metrics
         self._files = {each.name: _File(each.with_defaults(settings)) for each in parsed}
         self._versions: dict[str, list[ServedModel]] = {}  # the newest last
-        # What keeps an old version; streams know of sessions that no pool knows.
-        self.users: Callable[[ServedModel], int] = lambda served: served.sessions
 
     def load(self) -> None:
         """Load all models; ValueError or OSError for one that cannot be."""
@@ -241,9 +243,15 @@ class Models:
             content = await asyncio.to_thread(file.read_if_changed)
             if content is None:
                 return
-            if _version(content) == self.get(name).version:
+            version = _version(content)
+            if version == self.get(name).version:
                 return
-            served = await asyncio.to_thread(ServedModel, self._settings, file.quotas, content)
+            served = next((each for each in self._versions[name] if each.version == version), None)
+            if served is not None:  # it is what it was before
+                self._versions[name].remove(served)
+                file.idle.discard(version)
+            else:
+                served = await asyncio.to_thread(ServedModel, self._settings, file.quotas, content)
         except Exception as error:  # whatever it is, the old version goes on
             if file.is_news(error):
                 self._metrics.reloads.labels(name, "failed").inc()
@@ -258,15 +266,15 @@ class Models:
         """Let old versions go that nobody used at the last look and at this one."""
         idle = self._files[name].idle
         for served in self._versions[name][:-1]:
-            if served.sessions or self.users(served):
+            if served.in_use:
                 idle.discard(served.version)
             elif served.version not in idle:
                 idle.add(served.version)
             else:
                 idle.discard(served.version)
                 self._versions[name].remove(served)
-                await served.close()
                 self._files[name].keep_counts(served)
+                await served.close()
                 logs.event("retired", model=name, version=served.version)
 
     async def close(self) -> None:
@@ -299,6 +307,8 @@ class _File:
 
     def _stamp(self) -> tuple[int, ...]:
         found = os.stat(self.quotas.path)
+        if not stat.S_ISREG(found.st_mode):  # others have no end, or nothing to read for ever
+            raise ValueError(f"{self.quotas.path}: expected a file")
         return found.st_mtime_ns, found.st_size, found.st_ino
 
     def is_news(self, error: Exception) -> bool:

@@ -7,7 +7,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fastapi import HTTPException
 from starlette.requests import HTTPConnection
@@ -18,9 +18,36 @@ from .models import Models, ServedModel, UnknownModelError
 from .security import Client, client_of
 from .settings import Settings
 
+if TYPE_CHECKING:
+    from .sessions import Sessions
+
 __all__ = ["Service", "service_of"]
 
 Result = TypeVar("Result")
+
+
+class Held:
+    """The bytes of one request, and of its answer, as `Service.held` counts them."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self.size = 0
+
+    def take(self, size: int) -> None:
+        """Count a part of the body; HTTPException if there is too much, here or in all."""
+        service = self._service
+        if self.size + size > service.settings.max_body:
+            raise service.refuse(
+                413, "too_large", f"body: expected at most {service.settings.max_body:,} bytes"
+            )
+        if service.bytes_held + size > service.settings.max_held:
+            raise service.busy("busy", "too many requests at once")
+        self.add(size)
+
+    def add(self, size: int) -> None:
+        """Count what is there already."""
+        self.size += size
+        self._service.bytes_held += size
 
 
 class Service:
@@ -31,20 +58,22 @@ class Service:
     settings : Settings
     models : Models
     metrics : Metrics
-    sessions : Sessions or None
-        Of streams; None where they are not there.
+    sessions : Sessions
+        Of streams; there once the application has started.
     draining : asyncio.Event
         Set once the server ends: nothing new is accepted then.
     """
 
     def __init__(self, settings: Settings, models: Models, metrics: Metrics) -> None:
         self.settings, self.models, self.metrics = settings, models, metrics
-        self.sessions: Any = None
+        self.sessions: Sessions
         self.draining = asyncio.Event()
         self._at_work = 0
         self._idle = asyncio.Event()
-        self._bodies = 0
+        self.bytes_held = 0  # of requests and answers
         self._turns: dict[str, asyncio.Semaphore] = {}
+        metrics.at_work.set_function(lambda: self._at_work)
+        metrics.bytes_held.set_function(lambda: self.bytes_held)
         self._workers = ThreadPoolExecutor(settings.max_running, "fastrnn-serve")
 
     # --- who asks for what ---
@@ -63,6 +92,11 @@ class Service:
             return self.models.get(name, version)
         except UnknownModelError as error:
             raise HTTPException(404, str(error)) from None
+
+    def refuse(self, status: int, reason: str, message: str) -> HTTPException:
+        """Return the exception that turns a request away, counted by its reason."""
+        self.metrics.reject(reason)
+        return HTTPException(status, message)
 
     def busy(self, reason: str, message: str) -> HTTPException:
         """Return the exception that turns a request away for now, counted by its reason."""
@@ -104,24 +138,13 @@ class Service:
     # --- limits ---
 
     @contextlib.contextmanager
-    def body(self) -> Iterator[Callable[[int], None]]:
-        """Account for a body that is being read; yields what is called with each part's size."""
-        held = 0
-
-        def take(size: int) -> None:
-            nonlocal held
-            if held + size > self.settings.max_body:
-                self.metrics.reject("too_large")
-                raise HTTPException(413, f"body: expected at most {self.settings.max_body:,} bytes")
-            if self._bodies + size > self.settings.max_bodies:
-                raise self.busy("busy", "too many requests at once")
-            held += size
-            self._bodies += size
-
+    def held(self) -> Iterator[Held]:
+        """Account for the bytes of a request and its answer while they are in memory."""
+        held = Held(self)
         try:
-            yield take
+            yield held
         finally:
-            self._bodies -= held
+            self.bytes_held -= held.size
 
     @contextlib.asynccontextmanager
     async def turn(self, model: ServedModel) -> AsyncIterator[None]:

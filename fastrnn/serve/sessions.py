@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import hashlib
 import logging
+import re
 import secrets
 import time
 from collections import Counter
@@ -70,7 +71,7 @@ class Session:
         self.handle: int | None = None
         self.stream: Attached | None = None
         self.used = self.written = time.monotonic()
-        self.counted = (client, model.name, (model.name, model.version))
+        self.counted = (client, model.name)
 
     @property
     def resumable(self) -> bool:
@@ -78,12 +79,14 @@ class Session:
         return bool(self.stored.token_hash)
 
     def attach(self) -> int:
-        """Open the pool's session and return it; StreamError if the pool is full."""
+        """Open the pool's session and return it; StreamError if that cannot be."""
         try:
             self.handle = self.pool.open(self.stored.state or None)
         except PoolFull as error:
             raise StreamError("limit", str(error)) from None
-        return self.handle  # type: ignore[return-value]
+        except ValueError as error:  # whatever the store gave
+            raise StreamError("unknown_session", str(error)) from None
+        return self.handle
 
     def detach(self) -> None:
         """Close the pool's session; what it has not answered is cancelled."""
@@ -92,6 +95,9 @@ class Session:
             self.handle = None
         self.stream = None
         self.used = time.monotonic()
+
+
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 def hash_of(token: str) -> bytes:
@@ -123,15 +129,11 @@ class Sessions:
         self._settings = service.settings
         self._store = store if store is not None else open_store(service.settings)
         self._sessions: dict[str, Session] = {}
-        self._counts: Counter[Hashable] = Counter()  # by client, model and version
+        self._counts: Counter[Hashable] = Counter()  # by client and by model
         self._tasks: list[asyncio.Task[None]] = []
 
     def __len__(self) -> int:
         return len(self._sessions)
-
-    def count(self, model: ServedModel) -> int:
-        """Return the number of sessions that one version of a model has."""
-        return self._counts[model.name, model.version]
 
     async def start(self) -> None:
         """Connect to the store; begin to look for idle sessions."""
@@ -153,6 +155,7 @@ class Sessions:
     async def open(self, model: ServedModel, client: Hashable) -> tuple[Session, str]:
         """Return a new session, attached, and its resume token."""
         token = secrets.token_urlsafe(32)
+        self._check_quotas(model, client)
         session = self._add(_new_session(model, hash_of(token)), model, client)
         try:
             session.attach()
@@ -167,15 +170,19 @@ class Sessions:
     ) -> Session:
         """Return a session, attached to a new stream; an older stream of it is stopped."""
         token_hash = hash_of(token)
+        if not _ID.fullmatch(session_id):
+            raise StreamError("unknown_session", UNKNOWN)
 
         def check(stored: StoredSession) -> None:
             if not stored.opens_with(token_hash):
                 raise StreamError("unknown_session", UNKNOWN)
             self._version_of(stored, model)
-            if session_id not in self._sessions:
+            known = self._sessions.get(session_id)
+            if known is None or known.client != client:
                 self._check_quotas(model, client)
 
         stored = await self._store.claim(session_id, check)
+        # From here on it is known only to this server: it must not be turned away any more.
         self._replace(stored)
         session = self._add(stored, self._version_of(stored, model), client)
         session.attach()
@@ -186,7 +193,7 @@ class Sessions:
         session.written = time.monotonic()
         await self._store.write(session.stored)
 
-    async def close(self, session: Session) -> None:
+    async def end(self, session: Session) -> None:
         """End a session for good."""
         self._forget(session)
         await self._store.delete(session.stored)
@@ -194,6 +201,7 @@ class Sessions:
     @contextlib.contextmanager
     def borrow(self, model: ServedModel, client: Hashable) -> Iterator[int]:
         """Lend a session of the model's pool that counts for the quotas but cannot be resumed."""
+        self._check_quotas(model, client)
         session = self._add(_new_session(model, b""), model, client)
         try:
             yield session.attach()
@@ -204,10 +212,10 @@ class Sessions:
 
     def _add(self, stored: StoredSession, model: ServedModel, client: Hashable) -> Session:
         """Return a session that is known and counted from now on."""
-        self._check_quotas(model, client)
         session = Session(stored, model, client)
         self._sessions[stored.id] = session
         self._counts.update(session.counted)
+        model.sessions += 1
         return session
 
     def _forget(self, session: Session) -> None:
@@ -215,6 +223,7 @@ class Sessions:
         session.detach()
         if self._sessions.get(session.stored.id) is session:
             del self._sessions[session.stored.id]
+            session.model.sessions -= 1
             for each in session.counted:
                 self._counts[each] -= 1
                 if not self._counts[each]:
@@ -275,7 +284,7 @@ class Sessions:
         timeout = self._settings.idle_timeout
         if session.handle is None:
             if now - session.used > timeout:
-                await self.close(session)
+                await self.end(session)
         elif session.resumable and now - session.written > timeout / 3:
             await self.write(session)
 

@@ -91,7 +91,7 @@ class Stream:
         self._client = client
         self._session: Any = None  # the Session, once it is open
         self._pending: deque[Pending] = deque()
-        self._more = asyncio.Event()  # there is something pending
+        self._more = asyncio.Event()  # something pending may be ready
         self._reader: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
@@ -137,6 +137,7 @@ class Stream:
         request = protocol.read_request(first)
         sessions: Sessions = self._service.sessions
         if request["type"] == "open":
+            self._model = self._service.models.get(self._model.name)  # which may be newer by now
             self._session, token = await sessions.open(self._model, self._client)
             self._opened(token, 0)
         elif request["type"] == "resume":
@@ -294,6 +295,12 @@ class Stream:
 
     def _add(self, answer: Any, position: int = 0, end: int = 0) -> None:
         self._pending.append(Pending(answer, position, end, time.perf_counter()))
+        if isinstance(answer, asyncio.Future):
+            answer.add_done_callback(self._wake)
+        else:
+            self._more.set()
+
+    def _wake(self, _: object) -> None:
         self._more.set()
 
     # --- writing ----------------------------------------------------------------------------------
@@ -301,7 +308,8 @@ class Stream:
     async def _write(self) -> None:
         """Store and send answers in the order of the messages, until one ends the stream."""
         while True:
-            await self._first_answer()
+            await self._more.wait()
+            self._more.clear()
             ready, changed = self._take_ready()
             if changed:
                 await self._service.sessions.write(self._session)
@@ -309,7 +317,7 @@ class Stream:
                 if isinstance(message, StreamError):
                     raise message
                 if message is CLOSE:
-                    await self._service.sessions.close(self._session)
+                    await self._service.sessions.end(self._session)
                     await self._send(protocol.write_message("closed"))
                     await self._close(1000)
                     return
@@ -317,20 +325,6 @@ class Stream:
                 if pending.steps:
                     seconds = time.perf_counter() - pending.began
                     self._service.metrics.message(self._model.name, seconds, pending.steps)
-
-    async def _first_answer(self) -> None:
-        """Wait until the first pending message can be answered."""
-        while not self._pending:
-            self._more.clear()
-            await self._more.wait()
-        answer = self._pending[0].answer
-        if isinstance(answer, asyncio.Future) and not answer.done():
-            with contextlib.suppress(Exception):  # which _take_ready finds again
-                try:
-                    await answer
-                except asyncio.CancelledError:
-                    if not answer.cancelled():  # it is this task that was cancelled
-                        raise
 
     def _take_ready(self) -> tuple[list[tuple[Pending, Any]], bool]:
         """Take what can be answered, move the session on; tell whether it must be stored."""
@@ -354,6 +348,8 @@ class Stream:
                         message = protocol.pack_frame(pending.position, 0, y)
                         stored.answered(pending.end, message)
             ready.append((self._pending.popleft(), message))
+            if message is CLOSE or isinstance(message, StreamError):
+                break
         return ready, changed
 
     async def _send(self, message: bytes | str) -> None:

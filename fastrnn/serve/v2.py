@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import contextlib
+from typing import Annotated, Any, NamedTuple
 
 from fastapi import APIRouter, Depends, Header, HTTPException, Request, Response
 from pydantic import Field
 
 from ..serialization import library_version
-from .bodies import accepted_encoding, pack, read_body, unpack
+from .bodies import PartsResponse, accepted_encoding, pack, read_body, unpack
 from .models import ServedModel
 from .routes import Answer, Newest, Versioned, errors
 from .sequences import Feature
 from .service import Service, service_of
+from .settings import Settings
 from .v2_tensors import NAMES, InferResponse, Tensors, decode, encode
 
 __all__ = ["health", "router"]
@@ -153,13 +155,14 @@ HeaderLength = Annotated[
     int | None,
     Header(alias=HEADER_LENGTH, ge=0, description="Bytes of JSON, before those of the tensors."),
 ]
+BYTES = {"type": "string", "format": "binary"}
 INFER: dict[str, Any] = {
     "response_class": Response,
     "response_model": None,
     "responses": {
         200: {
             "model": InferResponse,
-            "content": {"application/octet-stream": {"schema": {"type": "string"}}},
+            "content": {"application/octet-stream": {"schema": BYTES}},
             "headers": {
                 HEADER_LENGTH: {
                     "description": "Bytes of JSON, before those of the tensors, if any are.",
@@ -174,7 +177,7 @@ INFER: dict[str, Any] = {
             "required": True,
             "content": {
                 "application/json": {"schema": {"$ref": "#/components/schemas/InferRequest"}},
-                "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+                "application/octet-stream": {"schema": BYTES},
             },
         }
     },
@@ -202,53 +205,70 @@ async def _infer(
 ) -> Response:
     if service.draining.is_set():
         raise service.busy("draining", "the server is ending")
-    with service.work(), service.body() as take:
-        body = await read_body(request, service, take)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(service.work())
+        held = stack.enter_context(service.held())
+        body = await read_body(request, service, held)
+        encoding = request.headers.get("content-encoding", "")
+        accepted = accepted_encoding(request.headers.get("accept-encoding", ""))
         async with service.turn(model):
-            run = _Run(model, service.settings.max_body, service.settings.max_response)
-            headers = request.headers
-            response, request.state.steps = await service.compute(
-                run,
-                body,
-                header_length,
-                headers.get("content-encoding", ""),
-                accepted_encoding(headers.get("accept-encoding", "")),
-            )
-            return response
+            if await request.is_disconnected():
+                raise service.refuse(400, "gone", "the client went away")
+            run = _Run(model, service.settings, header_length, encoding, accepted)
+            done = await service.compute(run, body)
+        held.add(len(done.body))
+        request.state.steps = done.steps
+        return PartsResponse(done.body, done.headers, done.media_type, stack.pop_all())
+
+
+class _Done(NamedTuple):
+    """What `_Run` made of a request."""
+
+    body: bytes
+    headers: dict[str, str]
+    media_type: str
+    steps: int
 
 
 class _Run:
     """From the bytes of a request to those of its answer; runs in a thread."""
 
-    def __init__(self, model: ServedModel, max_body: int, max_response: int) -> None:
-        self._model, self._max_body, self._max_response = model, max_body, max_response
+    def __init__(
+        self,
+        model: ServedModel,
+        settings: Settings,
+        header_length: int | None,
+        encoding: str,
+        accepted: str,
+    ) -> None:
+        self._model, self._settings = model, settings
+        self._header_length, self._encoding, self._accepted = header_length, encoding, accepted
 
-    def __call__(
-        self, body: bytes, header_length: int | None, encoding: str, accepted: str
-    ) -> tuple[Response, int]:
-        """Return the answer and the number of steps that were run."""
+    def __call__(self, body: bytes) -> _Done:
+        """Return the answer; HTTPException for what is wrong."""
         model = self._model
         try:
-            tensors = decode(unpack(body, encoding, self._max_body), header_length)
+            plain = unpack(body, self._encoding, self._settings.max_body)
+            tensors = decode(plain, self._header_length)
             self._check(tensors)
             outputs = model.sequence.run(tensors.inputs)
             answer, length = encode(outputs, tensors, model.name, model.version)
-        except (ValueError, TypeError) as error:
+        except (IndexError, TypeError, ValueError) as error:
             raise HTTPException(400, str(error)[:1000]) from None
         except MemoryError:
             raise HTTPException(413, "not enough memory for this request") from None
         kind = "application/json" if length is None else "application/octet-stream"
         headers = {} if length is None else {HEADER_LENGTH: str(length)}
-        packed = pack(answer, accepted)
+        packed = pack(answer, self._accepted)
         if packed is not None:
-            headers |= {"Content-Encoding": accepted, "Vary": "Accept-Encoding"}
+            headers |= {"Content-Encoding": self._accepted, "Vary": "Accept-Encoding"}
         B, T = tensors.inputs["input"].shape[:2]
-        return Response(packed or answer, 200, headers, kind), B * T
+        return _Done(packed or answer, headers, kind, B * T)
 
     def _check(self, tensors: Tensors) -> None:
         """Raise ValueError for what the model does not take, HTTPException for too much."""
         sequence, inputs = self._model.sequence, tensors.inputs
-        known = {each.name for each in sequence.inputs}
+        known = [each.name for each in sequence.inputs]
         for name in inputs:
             if name not in known:
                 raise ValueError(f"inputs: expected {', '.join(known)}, got {name!r}")
@@ -262,9 +282,9 @@ class _Run:
             raise HTTPException(413, f"input: expected at most {most:,} steps, got {T:,}")
         binary = tensors.binary or bool(tensors.outputs and all(tensors.outputs.values()))
         size = B * T * sequence.width * (sequence.dtype.itemsize if binary else JSON_BYTES)
-        if size > self._max_response:
+        if size > self._settings.max_response:
             raise HTTPException(
                 413,
                 f"input: {B:,} sequences of {T:,} steps would give about {size:,} bytes, expected "
-                f"at most {self._max_response:,}",
+                f"at most {self._settings.max_response:,}",
             )

@@ -135,6 +135,8 @@ def decode(body: bytes | memoryview, header_length: int | None) -> Tensors:
         inputs[tensor.name], rest = _input(tensor, rest)
     if len(rest):
         raise ValueError(f"body: {len(rest)} bytes more than the inputs take")
+    if "sequence_id" in (request.parameters or {}):
+        raise ValueError("sequence_id: not supported, /v2/models/NAME/stream keeps states")
     binary = _flag(request.parameters, "binary_data_output", False)
     return Tensors(request.id, inputs, _wanted(request, binary), binary)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import losses, optim
 from ..base import Layer
-from ..data import Loader, as_loader
+from ..data import Loader, RaggedArray, as_loader
 
 __all__ = [
     "OPTIMIZERS",
@@ -124,6 +124,7 @@ def paired(data: Any, targets: Any) -> Any:
 def _holds_floats(data: Any) -> bool:
     """Return whether the inputs are floating-point numbers."""
     inputs = data[0] if isinstance(data, tuple) and data else data
+    inputs = inputs.flat if isinstance(inputs, RaggedArray) else inputs
     first = inputs[0] if isinstance(inputs, (list, tuple)) and inputs else inputs
     dtype = getattr(first, "dtype", None)
     return bool((np.asarray(first).dtype if dtype is None else dtype).kind == "f")
