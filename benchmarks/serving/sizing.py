@@ -2,7 +2,8 @@
 
     python benchmarks/serving/sizing.py --rate 100 --count 1000000 --length 50
 
-Costs are processor time in microseconds. Plans keep cores at 60 %, and Redis, which has one, at 50 %.
+Costs are processor time in microseconds. Plans keep cores at 60 %, and Redis, which has one, at
+50 %.
 """
 
 import argparse

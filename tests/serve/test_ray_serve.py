@@ -12,7 +12,7 @@ pytest.importorskip("redis")
 ray = pytest.importorskip("ray")
 serve = pytest.importorskip("ray.serve")
 
-from processes import free_port
+from processes import free_port  # noqa: E402
 
 from fastrnn.interop.ray import build_app  # noqa: E402
 from fastrnn.serve.client import StreamClient  # noqa: E402
