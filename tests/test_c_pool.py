@@ -9,6 +9,7 @@ import fastrnn
 from c_library import lib
 from fastrnn.serialization import serialized
 
+
 @pytest.fixture
 def content():
     return serialized(
