@@ -136,7 +136,8 @@ def alone(seconds):
 def show(streams, rounds):
     """Print a row; return the median of the 99.9th percentile."""
     p50, p99, p999, rows, cores, steal = (
-        (statistics.median(values), min(values), max(values)) for values in zip(*rounds, strict=True)
+        (statistics.median(values), min(values), max(values))
+        for values in zip(*rounds, strict=True)
     )
     times = " | ".join(f"{m:.2f} ({low:.2f}, {high:.2f})" for m, low, high in (p50, p99, p999))
     used = f"{rows[0]:.0f} | {cores[0]:.2f} | {steal[0]:.0f} ({steal[1]:.0f}, {steal[2]:.0f}) %"
@@ -210,7 +211,9 @@ def throughput(name, threads, seconds, repetitions):
     print("| | steps/s | lowest, highest |\n| --- | ---: | --- |")
     ratios = [ours / offline for ours, offline in rounds]
     for what, rates in zip(("pool", "offline kernel"), zip(*rounds, strict=True), strict=True):
-        print(f"| {what} | {statistics.median(rates):,.0f} | {min(rates):,.0f}, {max(rates):,.0f} |")
+        print(
+            f"| {what} | {statistics.median(rates):,.0f} | {min(rates):,.0f}, {max(rates):,.0f} |"
+        )
     share = f"{min(ratios):.2f}, {max(ratios):.2f}"
     print(f"| pool : offline | {statistics.median(ratios):.2f} | {share} |\n", flush=True)
 
@@ -273,17 +276,26 @@ def one_at_a_time(make, name, seconds):
 
 
 def others(name, threads, seconds, repetitions):
-    print("| | processes | steps/s | lowest, highest | streams at 100 steps/s |\n| --- " + "| ---: " * 4 + "|")
+    print(
+        "| | processes | steps/s | lowest, highest | streams at 100 steps/s |\n| --- "
+        + "| ---: " * 4
+        + "|"
+    )
     context = multiprocessing.get_context("spawn")
     for what, make in (("PyTorch", torch_step), ("ONNX Runtime", onnx_step)):
         for processes in sorted({1, threads}):
             with concurrent.futures.ProcessPoolExecutor(processes, context) as pool:
                 rates = []
                 for _ in range(repetitions):
-                    jobs = [pool.submit(one_at_a_time, make, name, seconds) for _ in range(processes)]
+                    jobs = [
+                        pool.submit(one_at_a_time, make, name, seconds) for _ in range(processes)
+                    ]
                     rates.append(sum(job.result() for job in jobs))
             median = statistics.median(rates)
-            print(f"| {what} | {processes} | {median:,.0f} | {min(rates):,.0f}, {max(rates):,.0f} | {median / RATE:,.0f} |", flush=True)
+            print(
+                f"| {what} | {processes} | {median:,.0f} | {min(rates):,.0f}, {max(rates):,.0f} | {median / RATE:,.0f} |",
+                flush=True,
+            )
     print()
 
 
