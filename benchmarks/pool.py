@@ -2,24 +2,26 @@
 
     python benchmarks/pool.py [--model GRU|LSTM] [--part PART] [--seconds 2]
 
-The model: one recurrent layer, GRU 40 -> 128 or LSTM 80 -> 256, float32. Every session sends 100 steps
-a second, one at a time.
+The model: one recurrent layer, GRU 40 -> 128 or LSTM 80 -> 256, float32. Every session sends 100
+steps a second, one at a time.
 
-latency     Sessions in ten groups, of which one is due each millisecond: so arrivals are spread evenly,
-            and each session comes every 10 ms. What is measured, for each group, is the time from the
-            moment at which it was *due* (not that at which the driver got round to submitting it) to that at
-            which the driver, a thread of Python, has its answer. The driver is part of what is
-            measured, and shares the cores with the pool. A number of sessions is sustained where
-            the 99.9th percentile, the median of some repetitions, stays below 10 ms; the largest is
-            sought by halving. Cores: what the process used; stolen: what the host gave to others. The first row
-            is the machine's own noise: how late a thread that only sleeps is woken.
+latency     Sessions in ten groups, of which one is due each millisecond: so arrivals are spread
+            evenly, and each session comes every 10 ms. What is measured, for each group, is the
+            time from the moment at which it was *due* (not that at which the driver got round to
+            submitting it) to that at which the driver, a thread of Python, has its answer. The
+            driver is part of what is measured, and shares the cores with the pool. A number of
+            sessions is sustained where the 99.9th percentile, the median of some repetitions,
+            stays below 10 ms; the largest is sought by halving. Cores: what the process used;
+            stolen: what the host gave to others. The first row is the machine's own noise: how
+            late a thread that only sleeps is woken.
 required    The same for the number of sessions that is asked for, each repetition a row.
 throughput  Steps a second where some groups of sessions are always pending; beside it the offline
-            kernel, fastrnn's layer over whole sequences of as many rows on the same threads; in turns.
-others      Steps a second of torch.nn.GRU / LSTM (batch 1, no_grad) and of ONNX Runtime, one session
-            after the other, each with its state: in one process, and in as many as there are threads.
-            Divided by 100, that is the number of streams which they could serve at the most, at no
-            regard to latency.
+            kernel, fastrnn's layer over whole sequences of as many rows on the same threads; in
+            turns.
+others      Steps a second of torch.nn.GRU / LSTM (batch 1, no_grad) and of ONNX Runtime, one
+            session after the other, each with its state: in one process, and in as many as there
+            are threads. Divided by 100, that is the number of streams which they could serve at
+            the most, at no regard to latency.
 
 Prints Markdown. Times are medians over repetitions, with the lowest and the highest.
 """
@@ -52,7 +54,7 @@ def percentiles(latencies):
     return np.percentile(np.sort(latencies), (50, 99, 99.9), method="higher")
 
 
-# --- latency ----------------------------------------------------------------------------------------
+# --- latency --------------------------------------------------------------------------------------
 
 
 class Load:
@@ -96,7 +98,7 @@ class Load:
 
 
 def ahead_of_the_pool():
-    """With --realtime: the driver, which is short, before the pool's threads, which go on for long."""
+    """With --realtime: the driver, which is short, before the pool's threads, which are long."""
     if os.sched_getscheduler(0) == os.SCHED_FIFO:
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(2))
 
@@ -170,7 +172,7 @@ def latency(name, threads, seconds, repetitions):
     print(f"\n{name}: {low} streams at {RATE} steps/s sustained, {required} required\n")
 
 
-# --- throughput -------------------------------------------------------------------------------------
+# --- throughput -----------------------------------------------------------------------------------
 
 
 def pool_rate(load, seconds):
@@ -218,7 +220,7 @@ def throughput(name, threads, seconds, repetitions):
     print(f"| pool : offline | {statistics.median(ratios):.2f} | {share} |\n", flush=True)
 
 
-# --- others -----------------------------------------------------------------------------------------
+# --- others ---------------------------------------------------------------------------------------
 
 
 def torch_step(name, sessions):
@@ -292,10 +294,9 @@ def others(name, threads, seconds, repetitions):
                     ]
                     rates.append(sum(job.result() for job in jobs))
             median = statistics.median(rates)
-            print(
-                f"| {what} | {processes} | {median:,.0f} | {min(rates):,.0f}, {max(rates):,.0f} | {median / RATE:,.0f} |",
-                flush=True,
-            )
+            spread = f"{min(rates):,.0f}, {max(rates):,.0f}"
+            streams = f"{median / RATE:,.0f}"
+            print(f"| {what} | {processes} | {median:,.0f} | {spread} | {streams} |", flush=True)
     print()
 
 
