@@ -9,11 +9,13 @@ import fastrnn
 from c_library import lib
 from fastrnn.serialization import serialized
 
+
 @pytest.fixture
 def content():
     return serialized(
         fastrnn.Sequential(fastrnn.LSTM(3, 20, seed=0), fastrnn.Linear(20, 4, seed=1))
     )
+
 
 @pytest.fixture
 def c_pool(content):
@@ -24,11 +26,13 @@ def c_pool(content):
     yield pool
     lib.fr_pool_free(pool)
 
+
 def c_step(pool, session, x):
     y = np.empty((len(x), 4), np.float32)
     pointers = (c_void_p(x.ctypes.data), len(x), c_void_p(y.ctypes.data))
     assert lib.fr_pool_step(pool, session, *pointers) == 0
     return y
+
 
 def test_a_session_goes_on_here_and_there(content, c_pool):
     x = np.random.default_rng(0).standard_normal((30, 3)).astype(np.float32)

@@ -346,7 +346,11 @@ class Pool {
 
 PoolOptions options(Index capacity, Index max_batch, double max_delay, Index max_pending,
                     double idle_timeout, int threads) {
-  return {capacity, max_batch, StreamPool::nanoseconds(max_delay), max_pending, StreamPool::nanoseconds(idle_timeout),
+  return {capacity,
+          max_batch,
+          StreamPool::nanoseconds(max_delay),
+          max_pending,
+          StreamPool::nanoseconds(idle_timeout),
           threads};
 }
 
