@@ -16,8 +16,7 @@ latency     Sessions in ten groups, of which one is due each millisecond: so arr
             late a thread that only sleeps is woken.
 required    The same for the number of sessions that is asked for, each repetition a row.
 throughput  Steps a second where some groups of sessions are always pending; beside it the offline
-            kernel, fastrnn's layer over whole sequences of as many rows on the same threads; in
-            turns.
+            kernel, fastrnn's layer over whole sequences on the same threads; in turns.
 others      Steps a second of torch.nn.GRU / LSTM (batch 1, no_grad) and of ONNX Runtime, one
             session after the other, each with its state: in one process, and in as many as there
             are threads. Divided by 100, that is the number of streams which they could serve at
@@ -48,6 +47,20 @@ LIMIT = 10  # ms
 def layer(name):
     inputs, units, _ = MODELS[name]
     return getattr(fastrnn, name)(inputs, units, seed=0)
+
+
+def head(*names):
+    print(f"| {' | '.join(names)} |\n| --- " + "| ---: " * (len(names) - 1) + "|")
+
+
+def row(*values):
+    print(f"| {' | '.join(map(str, values))} |", flush=True)
+
+
+def spread(values, form=".2f"):
+    """The median, with the lowest and the highest."""
+    low, high = format(min(values), form), format(max(values), form)
+    return f"{statistics.median(values):{form}} ({low}, {high})"
 
 
 def percentiles(latencies):
@@ -98,7 +111,7 @@ class Load:
 
 
 def ahead_of_the_pool():
-    """With --realtime: the driver, which is short, before the pool's threads, which are long."""
+    """With --realtime: the driver, which is short, before the threads of the pool."""
     if os.sched_getscheduler(0) == os.SCHED_FIFO:
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(2))
 
@@ -137,39 +150,40 @@ def alone(seconds):
 
 def show(streams, rounds):
     """Print a row; return the median of the 99.9th percentile."""
-    p50, p99, p999, rows, cores, steal = (
-        (statistics.median(values), min(values), max(values))
-        for values in zip(*rounds, strict=True)
+    p50, p99, p999, rows, cores, steal = zip(*rounds, strict=True)
+    times = map(spread, (p50, p99, p999))
+    row(
+        streams,
+        *times,
+        f"{statistics.median(rows):.0f}",
+        spread(cores),
+        f"{spread(steal, '.0f')} %",
     )
-    times = " | ".join(f"{m:.2f} ({low:.2f}, {high:.2f})" for m, low, high in (p50, p99, p999))
-    used = f"{rows[0]:.0f} | {cores[0]:.2f} | {steal[0]:.0f} ({steal[1]:.0f}, {steal[2]:.0f}) %"
-    print(f"| {streams} | {times} | {used} |", flush=True)
-    return p999[0]
+    return statistics.median(p999)
 
 
 def required(name, threads, seconds, repetitions):
     """The required number of streams, each repetition a row, those with least stolen first."""
     streams = MODELS[name][2]
     rounds = [try_streams(name, streams, threads, seconds) for _ in range(repetitions)]
-    print("| streams | p50 ms | p99 ms | p99.9 ms | cores | stolen |\n" + "| ---: " * 6 + "|")
-    for p50, p99, p999, _, cores, steal in sorted(rounds, key=lambda values: values[-1]):
-        print(f"| {streams} | {p50:.2f} | {p99:.2f} | {p999:.2f} | {cores:.2f} | {steal:.1f} % |")
-    print(flush=True)
+    head("streams", "p50 ms", "p99 ms", "p99.9 ms", "cores", "stolen")
+    for *times, _, cores, steal in sorted(rounds, key=lambda values: values[-1]):
+        row(streams, *(f"{t:.2f}" for t in times), f"{cores:.2f}", f"{steal:.1f} %")
+    print()
 
 
 def latency(name, threads, seconds, repetitions):
     """Look for the largest number of streams that is sustained, from the required one on."""
-    head = ("streams", "p50 ms", "p99 ms", "p99.9 ms", "sessions of a pass", "cores", "stolen")
-    print(f"| {' | '.join(head)} |\n" + "| ---: " * len(head) + "|")
+    head("streams", "p50 ms", "p99 ms", "p99.9 ms", "sessions of a pass", "cores", "stolen")
     show("none", [alone(seconds) for _ in range(repetitions)])
-    required = streams = MODELS[name][2]
+    wanted = streams = MODELS[name][2]
     low, high = 0, None
-    while high is None or high - low > required // 8:
+    while high is None or high - low > wanted // 8:
         rounds = [try_streams(name, streams, threads, seconds) for _ in range(repetitions)]
         good = show(streams, rounds) < LIMIT
         low, high = (streams, high) if good else (low, streams)
         streams = low * 5 // 4 if high is None else (low + high) // 2
-    print(f"\n{name}: {low} streams at {RATE} steps/s sustained, {required} required\n")
+    print(f"\n{name}: {low} streams at {RATE} steps/s sustained, {wanted} required\n")
 
 
 # --- throughput -----------------------------------------------------------------------------------
@@ -209,15 +223,12 @@ def throughput(name, threads, seconds, repetitions):
     with load.pool:
         for _ in range(repetitions + 1):
             rounds.append((pool_rate(load, seconds), offline_rate(model, x, seconds)))
-    rounds = rounds[1:]
-    print("| | steps/s | lowest, highest |\n| --- | ---: | --- |")
-    ratios = [ours / offline for ours, offline in rounds]
-    for what, rates in zip(("pool", "offline kernel"), zip(*rounds, strict=True), strict=True):
-        print(
-            f"| {what} | {statistics.median(rates):,.0f} | {min(rates):,.0f}, {max(rates):,.0f} |"
-        )
-    share = f"{min(ratios):.2f}, {max(ratios):.2f}"
-    print(f"| pool : offline | {statistics.median(ratios):.2f} | {share} |\n", flush=True)
+    ours, offline = zip(*rounds[1:], strict=True)
+    head("", "steps/s")
+    row("pool", spread(ours, ",.0f"))
+    row("offline kernel", spread(offline, ",.0f"))
+    row("pool : offline", spread([a / b for a, b in zip(ours, offline, strict=True)]))
+    print()
 
 
 # --- others ---------------------------------------------------------------------------------------
@@ -278,25 +289,17 @@ def one_at_a_time(make, name, seconds):
 
 
 def others(name, threads, seconds, repetitions):
-    print(
-        "| | processes | steps/s | lowest, highest | streams at 100 steps/s |\n| --- "
-        + "| ---: " * 4
-        + "|"
-    )
+    head("", "processes", "steps/s", "streams at 100 steps/s")
     context = multiprocessing.get_context("spawn")
     for what, make in (("PyTorch", torch_step), ("ONNX Runtime", onnx_step)):
         for processes in sorted({1, threads}):
             with concurrent.futures.ProcessPoolExecutor(processes, context) as pool:
                 rates = []
                 for _ in range(repetitions):
-                    jobs = [
-                        pool.submit(one_at_a_time, make, name, seconds) for _ in range(processes)
-                    ]
+                    job = (one_at_a_time, make, name, seconds)
+                    jobs = [pool.submit(*job) for _ in range(processes)]
                     rates.append(sum(job.result() for job in jobs))
-            median = statistics.median(rates)
-            spread = f"{min(rates):,.0f}, {max(rates):,.0f}"
-            streams = f"{median / RATE:,.0f}"
-            print(f"| {what} | {processes} | {median:,.0f} | {spread} | {streams} |", flush=True)
+            row(what, processes, spread(rates, ",.0f"), f"{statistics.median(rates) / RATE:,.0f}")
     print()
 
 
