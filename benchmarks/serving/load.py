@@ -313,7 +313,8 @@ def main():
         if arguments.url is None:
             path = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "m.safetensors"
             fastrnn.save(make_model(), path)
-            options = arguments.options.split()
+            # Clients send at their times even where the machine has stopped for a while.
+            options = ["--max-in-flight", "1000", *arguments.options.split()]
             if arguments.redis:
                 redis = stack.enter_context(RedisServer())
                 options += ["--state", redis.url]
