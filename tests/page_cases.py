@@ -47,7 +47,7 @@ class Running:
 @contextlib.contextmanager
 def running(models, port=0, **settings):
     """Serve models, {name: path}, in a thread."""
-    chosen = Settings(port=0, reload_interval=60.0, **settings)
+    chosen = Settings(port=0, **{"reload_interval": 60.0, **settings})
     app = create_app(chosen, [f"{name}={path}" for name, path in models.items()])
     server = uvicorn.Server(
         uvicorn.Config(

@@ -7,9 +7,16 @@ import pytest
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
-os.environ.setdefault("RAY_raylet_start_wait_time_s", "200")  # where the machine is busy
+# Where the machine is busy, Ray is not to give up, or to start more processes instead.
+for name, value in {
+    "raylet_start_wait_time_s": 200,
+    "worker_register_timeout_seconds": 600,
+    "health_check_timeout_ms": 60_000,
+    "health_check_failure_threshold": 10,
+}.items():
+    os.environ.setdefault(f"RAY_{name}", str(value))
 
-SECONDS = 400
+SECONDS = 1200
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ import fastrnn
 from fastrnn import text
 
 COMMAND = (sys.executable, "-m", "fastrnn", "serve")
-PATIENCE = 60  # seconds: until something is surely wrong
+PATIENCE = 120  # seconds: until something is surely wrong
 
 
 def models(folder):

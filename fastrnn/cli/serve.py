@@ -16,13 +16,15 @@ examples:
   fastrnn serve speech=gru.safetensors book --port 9000
   fastrnn serve book,max_sessions=100 --host 0.0.0.0 --token-file tokens
 
-A model is a file that fastrnn.save wrote, or the folder of one. NAME= is its name
-in URLs; quotas follow with commas: max_sessions, max_steps, max_running. A changed
-file is served as soon as it is whole; sessions of the old one go on with the old one.
+A model is a file that fastrnn.save wrote, or the folder of one. NAME= is its
+name in URLs; quotas follow with commas: max_sessions, max_steps, max_running.
+A changed file is served as soon as it is whole; sessions of the old one go on
+with the old one.
 
 With tokens, each request needs one: Authorization: Bearer TOKEN. They come from
---token-file, one a line, or the environment variable FASTRNN_TOKENS, at least 16
-characters each (python -c "import secrets; print(secrets.token_urlsafe())").
+--token-file, one a line, or the environment variable FASTRNN_TOKENS, at least
+16 characters each:
+  python -c "import secrets; print(secrets.token_urlsafe())" > tokens
 The server does not encrypt: over a network, put a proxy with TLS before it.
 
 SIGTERM ends it once all that was accepted is answered.
@@ -68,8 +70,8 @@ def _add(group: argparse._ArgumentGroup, each: Field[Any]) -> None:
         metavar=more["metavar"],
         type=kind,
         choices=more.get("choices"),
-        nargs="+" if several else None,
-        default=each.default,
+        action="append" if several else "store",
+        default=None if several else each.default,
         help=more["help"] + known,
     )
 
@@ -96,7 +98,8 @@ def _serve(arguments: argparse.Namespace) -> int:
     except (OSError, ValueError) as error:
         raise CommandError(f"--token-file: {_words(error)}") from None
     values = {each.name: getattr(arguments, each.name) for each in settings_fields()}
-    values = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+    several = [each.name for each in settings_fields() if str(each.type).startswith("tuple")]
+    values |= {name: tuple(values[name] or ()) for name in several}
     try:
         settings = Settings(tokens=tokens, **values)
     except (TypeError, ValueError) as error:

@@ -50,9 +50,10 @@ def create_app(settings: Settings, models: Sequence[ModelSettings | str]) -> Fas
         version=library_version(),
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,
         lifespan=_lifespan,
     )
-    app.openapi = lambda: describe(app)
+    app.openapi = lambda: describe(app, served.names)
     app.state.service = Service(settings, served, metrics)
     app.add_middleware(_Watch, service=app.state.service)
     app.add_exception_handler(StarletteHTTPException, _http_error)

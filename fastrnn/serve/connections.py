@@ -25,9 +25,9 @@ def http_protocol(settings: Settings) -> type[HttpToolsProtocol]:
     """
 
     class Limited(HttpToolsProtocol):
-        _in_head = False
-        _head_bytes = 0
-        _head_timer: asyncio.TimerHandle | None = None
+        _overhead = 0  # bytes of this request that are no body, less what its body excuses
+        _in_message = False
+        _wait: asyncio.TimerHandle | None = None
         _write_timer: asyncio.TimerHandle | None = None
         _running: RequestResponseCycle | None = None
 
@@ -37,10 +37,10 @@ def http_protocol(settings: Settings) -> type[HttpToolsProtocol]:
                 logs.event("too_many_connections", logging.WARNING)
                 transport.abort()
                 return
-            self._await_head()
+            self._await_rest()
 
         def connection_lost(self, exc: Exception | None) -> None:
-            self._stop_head_timer()
+            self._stop_waiting()
             self._stop_writing_timer()
             if self._running is not None:
                 self._running.disconnected = True  # uvicorn tells the request that came last
@@ -50,37 +50,46 @@ def http_protocol(settings: Settings) -> type[HttpToolsProtocol]:
             self._running = cycle
             super()._start_asgi_task(cycle, app)
 
-        # --- heads: neither endless nor for ever
+        # --- requests: neither endless nor for ever, nor mostly something else than a body
 
         def data_received(self, data: bytes) -> None:
+            self._overhead += len(data)
             super().data_received(data)
-            if self._in_head and self.parser is not None:
-                self._head_bytes += len(data)
-                if self._head_bytes > MOST_HEAD and not self.transport.is_closing():
-                    self.send_400_response("The head of the request is too large.")
+            if self._overhead > MOST_HEAD and not self.transport.is_closing():
+                self.send_400_response("The head of the request is too large.")
 
         def on_message_begin(self) -> None:
             super().on_message_begin()
-            self._await_head()
+            self._overhead, self._in_message = 0, True
+            self._await_rest()
 
         def on_headers_complete(self) -> None:
-            self._in_head = False
-            self._stop_head_timer()
+            self._stop_waiting()  # for the body the route waits as long as it wants to
             super().on_headers_complete()
 
-        def _await_head(self) -> None:
-            self._stop_head_timer()
-            self._in_head, self._head_bytes = True, 0
-            self._head_timer = self.loop.call_later(settings.request_timeout, self._too_slow)
+        def on_body(self, body: bytes) -> None:
+            # Chunks of a few bytes have more around them, and so have trailers behind them all.
+            self._overhead = max(self._overhead - 2 * len(body), 0)
+            super().on_body(body)
 
-        def _stop_head_timer(self) -> None:
-            if self._head_timer is not None:
-                self._head_timer.cancel()
-                self._head_timer = None
+        def on_message_complete(self) -> None:
+            self._in_message = False
+            self._stop_waiting()
+            super().on_message_complete()
 
-        def _too_slow(self) -> None:
-            if self._in_head:
-                self.transport.abort()
+        def on_response_complete(self) -> None:
+            super().on_response_complete()
+            if self._in_message:  # with a body that nobody reads
+                self._await_rest()
+
+        def _await_rest(self) -> None:
+            self._stop_waiting()
+            self._wait = self.loop.call_later(settings.request_timeout, self.transport.abort)
+
+        def _stop_waiting(self) -> None:
+            if self._wait is not None:
+                self._wait.cancel()
+                self._wait = None
 
         # --- answers: a client has to take some of them in `send_timeout`
 

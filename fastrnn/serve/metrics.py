@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import zip_longest
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -58,6 +58,8 @@ class Metrics:
         self.rejected = Counter("rejected", "What was turned away", ("reason",), **make)
         self.reloads = Counter("reloads", "Changed model files", ("model", "result"), **make)
         self.errors = Counter("internal_errors", "Errors of the server itself", **make)
+        self.at_work = Gauge("at_work", "Requests and streams that the end waits for", **make)
+        self.bytes_held = Gauge("held_bytes", "Requests and answers in memory", **make)
         self._recent: dict[str, _Window] = {}
         self._of_messages: dict[tuple[str, str], tuple[Histogram, Counter, _Window]] = {}
         self._batches: deque[list[int]] = deque(maxlen=WINDOW + 1)

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import logging
 import os
+import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -242,9 +243,15 @@ class Models:
             content = await asyncio.to_thread(file.read_if_changed)
             if content is None:
                 return
-            if _version(content) == self.get(name).version:
+            version = _version(content)
+            if version == self.get(name).version:
                 return
-            served = await asyncio.to_thread(ServedModel, self._settings, file.quotas, content)
+            served = next((each for each in self._versions[name] if each.version == version), None)
+            if served is not None:  # it is what it was before
+                self._versions[name].remove(served)
+                file.idle.discard(version)
+            else:
+                served = await asyncio.to_thread(ServedModel, self._settings, file.quotas, content)
         except Exception as error:  # whatever it is, the old version goes on
             if file.is_news(error):
                 self._metrics.reloads.labels(name, "failed").inc()
@@ -300,6 +307,8 @@ class _File:
 
     def _stamp(self) -> tuple[int, ...]:
         found = os.stat(self.quotas.path)
+        if not stat.S_ISREG(found.st_mode):  # others have no end, or nothing to read for ever
+            raise ValueError(f"{self.quotas.path}: expected a file")
         return found.st_mtime_ns, found.st_size, found.st_ino
 
     def is_news(self, error: Exception) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 from typing import Any
 
@@ -18,8 +19,8 @@ Recurrent models, over whole sequences by the Open Inference Protocol and step b
 WebSockets."""
 
 
-def describe(app: FastAPI) -> dict[str, Any]:
-    """Return the OpenAPI of an application, made once."""
+def describe(app: FastAPI, models: Sequence[str]) -> dict[str, Any]:
+    """Return the OpenAPI of an application that serves models of these names, made once."""
     if app.openapi_schema is None:
         found = get_openapi(
             title=app.title, version=app.version, description=SUMMARY, routes=app.routes
@@ -31,20 +32,22 @@ def describe(app: FastAPI) -> dict[str, Any]:
         schemas["InferRequest"] = request
         for path in found["paths"].values():
             for operation in path.values():
-                _correct(operation)
+                _correct(operation, models)
         for name in ("HTTPValidationError", "ValidationError"):
             schemas.pop(name, None)
         app.openapi_schema = found
     return app.openapi_schema
 
 
-def _correct(operation: dict[str, Any]) -> None:
+def _correct(operation: dict[str, Any], models: Sequence[str]) -> None:
     """Say of an operation what FastAPI does not know."""
     # Bad values of parameters are errors as all others, with status 400.
     operation["responses"].pop("422", None)
     for parameter in operation.get("parameters", ()):  # to leave it out is its only "null"
         options = parameter["schema"].pop("anyOf", [{}])
         parameter["schema"] |= options[0]
+        if parameter["name"] == "name":
+            parameter["schema"]["enum"] = list(models)
 
 
 STYLE = """\

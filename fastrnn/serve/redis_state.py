@@ -25,7 +25,7 @@ from redis.backoff import ExponentialBackoff
 from redis.exceptions import RedisError
 
 from . import logs
-from .protocol import StreamError
+from .protocol import HEADER, StreamError
 from .state import MOVED, UNKNOWN, Check, StoredSession
 
 PASSWORD_VARIABLE: Final = "FASTRNN_REDIS_PASSWORD"
@@ -263,6 +263,8 @@ def decode(session_id: str, value: bytes) -> StoredSession:
         kept: deque[tuple[int, bytes]] = deque()
         for _ in range(sizes[3]):
             end, size = _KEPT.unpack(take(_KEPT.size))
+            if size < HEADER.size:
+                raise ValueError("an answer is shorter than its header")
             kept.append((end, take(size)))
     except struct.error as error:
         raise ValueError(str(error)) from None

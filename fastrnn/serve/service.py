@@ -72,6 +72,8 @@ class Service:
         self._idle = asyncio.Event()
         self.bytes_held = 0  # of requests and answers
         self._turns: dict[str, asyncio.Semaphore] = {}
+        metrics.at_work.set_function(lambda: self._at_work)
+        metrics.bytes_held.set_function(lambda: self.bytes_held)
         self._workers = ThreadPoolExecutor(settings.max_running, "fastrnn-serve")
 
     # --- who asks for what ---

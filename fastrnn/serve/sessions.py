@@ -79,11 +79,13 @@ class Session:
         return bool(self.stored.token_hash)
 
     def attach(self) -> int:
-        """Open the pool's session and return it; StreamError if the pool is full."""
+        """Open the pool's session and return it; StreamError if that cannot be."""
         try:
             self.handle = self.pool.open(self.stored.state or None)
         except PoolFull as error:
             raise StreamError("limit", str(error)) from None
+        except ValueError as error:  # whatever the store gave
+            raise StreamError("unknown_session", str(error)) from None
         return self.handle
 
     def detach(self) -> None:
@@ -127,7 +129,7 @@ class Sessions:
         self._settings = service.settings
         self._store = store if store is not None else open_store(service.settings)
         self._sessions: dict[str, Session] = {}
-        self._counts: Counter[Hashable] = Counter()  # by client and model
+        self._counts: Counter[Hashable] = Counter()  # by client and by model
         self._tasks: list[asyncio.Task[None]] = []
 
     def __len__(self) -> int:
@@ -153,6 +155,7 @@ class Sessions:
     async def open(self, model: ServedModel, client: Hashable) -> tuple[Session, str]:
         """Return a new session, attached, and its resume token."""
         token = secrets.token_urlsafe(32)
+        self._check_quotas(model, client)
         session = self._add(_new_session(model, hash_of(token)), model, client)
         try:
             session.attach()
@@ -174,10 +177,12 @@ class Sessions:
             if not stored.opens_with(token_hash):
                 raise StreamError("unknown_session", UNKNOWN)
             self._version_of(stored, model)
-            if session_id not in self._sessions:
+            known = self._sessions.get(session_id)
+            if known is None or known.client != client:
                 self._check_quotas(model, client)
 
         stored = await self._store.claim(session_id, check)
+        # From here on it is known only to this server: it must not be turned away any more.
         self._replace(stored)
         session = self._add(stored, self._version_of(stored, model), client)
         session.attach()
@@ -196,6 +201,7 @@ class Sessions:
     @contextlib.contextmanager
     def borrow(self, model: ServedModel, client: Hashable) -> Iterator[int]:
         """Lend a session of the model's pool that counts for the quotas but cannot be resumed."""
+        self._check_quotas(model, client)
         session = self._add(_new_session(model, b""), model, client)
         try:
             yield session.attach()
@@ -206,7 +212,6 @@ class Sessions:
 
     def _add(self, stored: StoredSession, model: ServedModel, client: Hashable) -> Session:
         """Return a session that is known and counted from now on."""
-        self._check_quotas(model, client)
         session = Session(stored, model, client)
         self._sessions[stored.id] = session
         self._counts.update(session.counted)

@@ -16,14 +16,16 @@ __all__ = ["ModelSettings", "Settings", "read_tokens"]
 
 MIB = 1 << 20
 TOKENS_VARIABLE = "FASTRNN_TOKENS"
+MOST_SESSIONS = 1 << 24  # that a pool holds
 LEAST_TOKEN = 16  # characters of a bearer token that is read
 
 
-def _setting(default: Any, help: str, group: str, metavar: str = "N", **more: Any) -> Any:
+def _setting(
+    default: Any, help: str, group: str, metavar: str = "N", shown: bool = True, **more: Any
+) -> Any:
     """Return a field of `Settings` with what the command line says of it."""
-    return field(
-        default=default, metadata={"help": help, "group": group, "metavar": metavar} | more
-    )
+    metadata = {"help": help, "group": group, "metavar": metavar} | more
+    return field(default=default, repr=shown, metadata=metadata)
 
 
 @dataclass(frozen=True)
@@ -40,18 +42,28 @@ class Settings:
     """
 
     host: str = _setting("127.0.0.1", "address to listen on", "network", "ADDRESS")
-    port: int = _setting(8000, "port to listen on; 0: any that is free", "network", least=0)
+    port: int = _setting(
+        8000, "port to listen on; 0: any that is free", "network", least=0, most=65535
+    )
     allow_hosts: tuple[str, ...] = _setting(
         (),
-        "names by which clients may call a server without tokens, beside those of this machine",
+        "a name by which clients may call a server without tokens, beside those of this machine; "
+        "may come again",
         "network",
         "NAME",
     )
     origins: tuple[str, ...] = _setting(
-        (), "web pages of other hosts that may call, as https://example.com", "network", "ORIGIN"
+        (),
+        "where web pages that may call come from, if from another host: https://example.com; may "
+        "come again",
+        "network",
+        "ORIGIN",
     )
     trusted_proxies: tuple[str, ...] = _setting(
-        (), "addresses of proxies whose X-Forwarded-For is believed", "network", "ADDRESS"
+        (),
+        "address of a proxy whose X-Forwarded-For is believed; may come again",
+        "network",
+        "ADDRESS",
     )
     tokens: tuple[str, ...] = field(default=(), repr=False)
     insecure: bool = _setting(False, "let other machines in without a token", "network", "")
@@ -63,28 +75,33 @@ class Settings:
     max_response: int = _setting(64 * MIB, "bytes of an answer", "limits", "BYTES")
     max_frame: int = _setting(MIB, "bytes of a message of a stream", "limits", "BYTES")
     max_steps: int = _setting(100_000, "steps of a sequence, or of a stream's message", "limits")
-    max_sessions: int = _setting(10_000, "sessions of each model", "limits")
+    max_sessions: int = _setting(10_000, "sessions of each model", "limits", most=MOST_SESSIONS)
     max_sessions_per_client: int = _setting(
         1000, "sessions of each client: of a token, or of an address", "limits"
     )
     max_in_flight: int = _setting(16, "messages of a stream that wait for answers", "limits")
-    max_running: int = _setting(2, "requests for whole sequences computed at once", "limits")
+    max_running: int = _setting(
+        2, "requests for whole sequences computed at once", "limits", most=1024
+    )
     max_connections: int = _setting(20_000, "connections", "limits")
     request_timeout: float = _setting(30.0, "for a request to arrive", "limits", "SECONDS")
     send_timeout: float = _setting(10.0, "for a client to take an answer", "limits", "SECONDS")
     idle_timeout: float = _setting(600.0, "until an unused session ends", "limits", "SECONDS")
 
-    max_batch: int = _setting(64, "sessions in one step", "streams")
+    max_batch: int = _setting(64, "sessions in one step, at most 64", "streams", most=64)
     max_delay: float = _setting(
         0.0, "that a step waits for more sessions to share it", "streams", "SECONDS", least=0.0
     )
-    num_threads: int | None = _setting(None, "threads of a computation; default: all", "streams")
+    num_threads: int | None = _setting(
+        None, "threads of a computation; default: all", "streams", most=1024
+    )
     state: str | None = _setting(
         None,
         "where sessions are kept so that any server can go on with them: redis://HOST:PORT/DB; "
         "a password goes into the variable FASTRNN_REDIS_PASSWORD",
         "streams",
         "URL",
+        shown=False,  # it may hold a password
     )
 
     reload_interval: float = _setting(
@@ -101,6 +118,8 @@ class Settings:
     def __post_init__(self) -> None:
         for each in fields(self):
             _check(each, getattr(self, each.name))
+        if not all(token.strip() for token in self.tokens):
+            raise ValueError("tokens: expected some characters in each, got one without any")
         if not self.loopback and not self.tokens and not self.insecure:
             raise ValueError(
                 f"host: {self.host} can be reached from other machines: expected tokens, which "
@@ -132,6 +151,9 @@ def _check(each: Field[Any], value: Any) -> None:
         return
     if kind.startswith("int"):
         check_size(each.name, value, each.metadata.get("least", 1))
+        most = each.metadata.get("most", 2**62)
+        if value > most:
+            raise ValueError(f"{each.name}: expected at most {most}, got {value}")
     elif kind == "float":
         check_number(each.name, value, each.metadata.get("least", 0.001), 1e9)
     elif kind == "bool" and not isinstance(value, bool):
@@ -212,6 +234,11 @@ class ModelSettings:
         for quota in QUOTAS:
             if getattr(self, quota) is not None:
                 check_size(f"{self.name}: {quota}", getattr(self, quota))
+        if (self.max_sessions or 0) > MOST_SESSIONS:
+            raise ValueError(
+                f"{self.name}: max_sessions: expected at most {MOST_SESSIONS}, "
+                f"got {self.max_sessions}"
+            )
 
     @classmethod
     def parse(cls, text: str) -> ModelSettings:

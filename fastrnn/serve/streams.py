@@ -137,6 +137,7 @@ class Stream:
         request = protocol.read_request(first)
         sessions: Sessions = self._service.sessions
         if request["type"] == "open":
+            self._model = self._service.models.get(self._model.name)  # which may be newer by now
             self._session, token = await sessions.open(self._model, self._client)
             self._opened(token, 0)
         elif request["type"] == "resume":

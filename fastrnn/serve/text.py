@@ -159,12 +159,10 @@ class Writer:
     async def _submit(self, ids: NDArray[np.int64] | None, **options: bool) -> Any:
         """Return the logits after each token, and the state if it is asked for."""
         answer = self._model.apool.submit(self._session, ids, **options)
-        try:
-            return await answer
-        except asyncio.CancelledError:
-            if answer.cancelled():  # it is not this task that is cancelled
-                raise StreamError("draining", "the model's sessions have been closed") from None
-            raise
+        await asyncio.wait((answer,))  # which tells apart whether it or this task is cancelled
+        if answer.cancelled():
+            raise StreamError("draining", "the model's sessions have been closed")
+        return answer.result()
 
 
 def _coded(layers: list[NDArray[np.float32]]) -> str:
@@ -358,7 +356,7 @@ async def _talk(websocket: WebSocket, service: Service, model: ServedModel, clie
 
 
 async def _send(websocket: WebSocket, message: str) -> None:
-    """Send a message; WebSocketDisconnect if the socket is closed, by the client or for its sins."""
+    """Send a message; WebSocketDisconnect if the socket is closed, by whomever."""
     try:
         await websocket.send_text(message)
     except RuntimeError:

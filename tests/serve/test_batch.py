@@ -10,7 +10,7 @@ import fastrnn
 pa = pytest.importorskip("pyarrow")
 pytest.importorskip("safetensors")
 
-from batch_cases import (  # noqa: E402
+from batch_cases import (
     alone,
     assert_scored,
     make_model,
@@ -18,8 +18,8 @@ from batch_cases import (  # noqa: E402
     make_table,
     saved,
 )
-from fastrnn.interop import batch  # noqa: E402
-from fastrnn.interop.batch import Predictor  # noqa: E402
+from fastrnn.interop import batch
+from fastrnn.interop.batch import Predictor
 
 
 @pytest.mark.parametrize("max_steps", [1, 30, 10**6])

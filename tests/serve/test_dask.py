@@ -10,8 +10,8 @@ dask = pytest.importorskip("dask")
 dd = pytest.importorskip("dask.dataframe")
 pd = pytest.importorskip("pandas")
 
-from batch_cases import assert_scored, make_model, make_sequences, make_table, saved  # noqa: E402
-from fastrnn.interop.dask import Predictor, predict  # noqa: E402
+from batch_cases import assert_scored, make_model, make_sequences, make_table, saved
+from fastrnn.interop.dask import Predictor, predict
 
 # Of Dask's own calls of pandas.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -24,7 +24,7 @@ def test_a_server_stands_what_clients_may_send(tmp_path):
         assert before[0] == 200
         memory = []
         for number in range(4):
-            statuses = asyncio.run(attack(server, SEED + number, count=250, at_once=25))
+            statuses = asyncio.run(attack(server, SEED + number, count=120, at_once=12))
             assert {200, 400, 404} <= set(statuses)
             until(lambda: at_rest(server))
             assert server.infer("two", {"input": x}) == before

@@ -17,7 +17,7 @@ from playwright.sync_api import expect
 from browser_cases import colours, progress, write, written
 from fastrnn.serve.page import ASSETS
 from fastrnn.text import load_model, sample
-from page_cases import running, write_models
+from page_cases import running, write_models, write_text_model
 
 TOKEN = "a-token-of-enough-characters"
 
@@ -107,17 +107,17 @@ def test_models_are_listed_and_a_character_model_comes_first(visit):
 def test_the_text_is_that_of_sample(visit, models):
     page = visit()
     write(page)
-    progress(page, "Done: 200 characters, seed 5")
+    progress(page, "Done: 80 characters, seed 5")
     loaded = load_model(models["book"])
     options = {"prime": "abc", "temperature": 0.8, "seed": 5}
-    text = "".join(sample(loaded.model, loaded.vocabulary, 200, **options))
+    text = "".join(sample(loaded.model, loaded.vocabulary, 80, **options))
     assert written(page) == text
     expect(page.locator("#text b")).to_have_text("abc")
     page.locator("#plain summary").click()
     assert page.locator("#plain-text").text_content() == "abc" + text
     page.click("#continue")
-    progress(page, "Done: 200 characters")
-    more = "".join(sample(loaded.model, loaded.vocabulary, 400, **options))
+    progress(page, "Done: 80 characters")
+    more = "".join(sample(loaded.model, loaded.vocabulary, 160, **options))
     assert written(page) == more
     page.click("#clear")
     assert written(page) == ""
@@ -162,7 +162,7 @@ def test_a_cell_colours_the_text_and_tells_its_values(visit):
     assert colours(page) != before
     page.locator("#text span").nth(7).hover()
     note = page.locator("#note").text_content()
-    found = re.search(r"Character 8 of 200, .+: (cell \d+) holds ([+\u2212]?)(\d\.\d\d)$", note)
+    found = re.search(r"Character 8 of 80, .+: (cell \d+) holds ([+\u2212]?)(\d\.\d\d)$", note)
     assert found, note
     assert found[1] == chosen.lower()
     strength = round(10 * float(found[3]))
@@ -263,7 +263,7 @@ def test_other_models_can_be_tried(visit, name, datatype):
     page.keyboard.press("Enter")
     expect(page.locator("#try-result")).to_contain_text("[1,7,")
     expect(page.get_by_role("img", name="Output; at the end")).to_be_visible()
-    page.get_by_text("Output as a table").click()
+    page.locator("summary", has_text="Output").click()
     expect(page.locator("#try-figure tbody tr")).to_have_count(7)
     page.get_by_text("Use it from a program").click()
     expect(page.get_by_role("region", name="curl example")).to_contain_text(f"{name}/infer")
@@ -295,7 +295,7 @@ def test_charts_have_words_and_tables(visit):
     expect(latency).to_be_visible(timeout=20_000)
     steps = page.get_by_role("img", name=re.compile(r"Sessions in one step.*most often of size 1$"))
     expect(steps).to_be_visible()
-    page.get_by_text("Sessions in one step (up to) as a table").click()
+    page.locator("summary", has_text="Sessions in one step").click()
     rows = page.locator("#charts tbody tr:visible")
     expect(rows).to_have_count(7)
     expect(page.locator("#counts")).to_contain_text("Characters")
@@ -361,3 +361,24 @@ def test_a_full_server_says_so(visit, models):
         expect(second.get_by_role("alert")).to_contain_text("a client may have 1 sessions")
         first.click("#stop")
         progress(first, "Stopped")
+
+
+def test_a_new_version_of_a_model_writes_the_next_text(visit, tmp_path):
+    path = write_text_model(tmp_path / "book.safetensors", seed=1)
+    with running({"book": path}, reload_interval=0.05) as server:
+        page = visit(at=server)
+        write(page, 40)
+        progress(page, "Done")
+        text, old = written(page), load_model(path)
+        write_text_model(tmp_path / "new.safetensors", hidden=20, seed=2).replace(path)
+        new = load_model(path)
+        expect(page.locator("#text-facts")).to_contain_text("LSTM 2 x 20", timeout=30_000)
+        assert written(page) == text
+        page.click("#continue")
+        progress(page, "Done")
+        options = {"prime": "abc", "temperature": 0.8, "seed": 5}
+        assert written(page) == "".join(sample(old.model, old.vocabulary, 80, **options))
+        page.click("#start")
+        progress(page, "Done")
+        assert written(page) == "".join(sample(new.model, new.vocabulary, 40, **options))
+        expect(page.locator("#any-cell")).to_have_attribute("max", "19")

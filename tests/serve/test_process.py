@@ -33,7 +33,8 @@ def test_what_was_accepted_is_answered_after_sigterm(files):
         connection.putrequest("POST", "/v2/models/two/infer")
         connection.putheader("Content-Length", str(len(body)))
         connection.endheaders(body[:100])
-        until(lambda: b"_total" in server.request("GET", "/metrics")[2])  # it has been read
+        until(lambda: b"\nfastrnn_at_work 1.0" in server.request("GET", "/metrics")[2])
+        assert b"\nfastrnn_held_bytes 100.0" in server.request("GET", "/metrics")[2]
         server.process.send_signal(signal.SIGTERM)
         server.event("draining")
         assert server.get("/v2/health/live") == (200, {"live": True})
@@ -49,7 +50,7 @@ def test_what_was_accepted_is_answered_after_sigterm(files):
         expected, _ = fastrnn.load(files["two"])(np.ascontiguousarray(x.swapaxes(0, 1)))
         y = np.array(found["data"], np.float32).reshape(found["shape"])
         assert (y == expected.swapaxes(0, 1)).all()
-        assert server.process.wait(60) == 0
+        assert server.process.wait(120) == 0
         server.event("drained")
         server.event("stopped")
         with pytest.raises(OSError):
@@ -62,7 +63,7 @@ def test_the_end_does_not_wait_for_ever(files):
         held.putrequest("POST", "/v2/models/two/infer")
         held.putheader("Content-Length", "100")
         held.endheaders(b"{")
-        until(lambda: server.get("/v2")[0] == 200)
+        until(lambda: b"\nfastrnn_at_work 1.0" in server.request("GET", "/metrics")[2])
         assert server.stop() == 0
         assert server.event("drain_timeout")["at_work"] == 1
 
@@ -70,7 +71,7 @@ def test_the_end_does_not_wait_for_ever(files):
 def test_ctrl_c_ends_as_sigterm_does(files):
     with Server(files["two"]) as server:
         server.process.send_signal(signal.SIGINT)
-        assert server.process.wait(60) == 130
+        assert server.process.wait(120) == 130
         server.event("drained")
         assert server.events[-2] == {"line": "fastrnn serve: interrupted\n"}
 

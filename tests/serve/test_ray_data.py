@@ -9,11 +9,11 @@ pq = pytest.importorskip("pyarrow.parquet")
 ray = pytest.importorskip("ray")
 pytest.importorskip("ray.data")
 
-import numpy as np  # noqa: E402
+import numpy as np
 
-from batch_cases import assert_scored, make_model, make_sequences, make_table, saved  # noqa: E402
-from fastrnn.interop.ray import Predictor, predict  # noqa: E402
-from ray_cases import cluster  # noqa: E402, F401
+from batch_cases import assert_scored, make_model, make_sequences, make_table, saved
+from fastrnn.interop.ray import Predictor, predict
+from ray_cases import cluster  # noqa: F401
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own
 COUNT = 300

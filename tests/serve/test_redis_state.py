@@ -15,11 +15,11 @@ import pytest
 redis = pytest.importorskip("redis")
 pytest.importorskip("fastapi")
 
-from fastrnn.serve import redis_state  # noqa: E402
-from fastrnn.serve.client import StreamClient, StreamError  # noqa: E402
-from fastrnn.serve.redis_state import RedisState, decode, encode  # noqa: E402
-from fastrnn.serve.state import StoredSession  # noqa: E402
-from stream_cases import (  # noqa: E402
+from fastrnn.serve import redis_state
+from fastrnn.serve.client import StreamClient, StreamError
+from fastrnn.serve.redis_state import RedisState, decode, encode
+from fastrnn.serve.state import StoredSession
+from stream_cases import (
     alone,
     make_model,
     opened,

@@ -29,6 +29,9 @@ def test_this_machine_needs_none(host):
         {"port": -1},
         {"port": "8000"},
         {"max_body": 0},
+        {"port": 65536},
+        {"max_batch": 65},
+        {"max_sessions": 2**24 + 1},
         {"max_steps": 2.5},
         {"idle_timeout": 0},
         {"drain_timeout": float("nan")},
@@ -87,7 +90,16 @@ def test_models_by_name_and_file(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "x=", "a b=c", "x=y,max_sessions=0", "x=y,max_steps=-1", "x=y,max_steps=²"]
+    "text",
+    [
+        "",
+        "x=",
+        "a b=c",
+        "x=y,max_sessions=0",
+        "x=y,max_sessions=99999999",
+        "x=y,max_steps=-1",
+        "x=y,max_steps=²",
+    ],
 )
 def test_wrong_models_are_refused(text):
     with pytest.raises(ValueError, match="expected"):

@@ -6,10 +6,10 @@ import pytest
 pytest.importorskip("fastapi", reason="NOT TESTED: needs fastrnn[serve]")
 client = pytest.importorskip("tritonclient.http", reason="NOT TESTED: needs tritonclient[http]")
 
-from tritonclient.utils import InferenceServerException  # noqa: E402
+from tritonclient.utils import InferenceServerException
 
-import fastrnn  # noqa: E402
-from serve_cases import Server, models, vectors  # noqa: E402
+import fastrnn
+from serve_cases import Server, models, vectors
 
 
 @pytest.fixture(scope="module")

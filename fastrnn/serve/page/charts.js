@@ -23,7 +23,7 @@ function valueScale(values) {
     const y = place(value);
     return drawing("g", {},
       drawing("line", { x1: LEFT, x2: LEFT + INNER, y1: y, y2: y, class: value ? "grid" : "base" }),
-      text(LEFT - 6, y + 4, short(value), "end"));
+      text(LEFT - 6, y + 4, value < 10000 ? short(value) : `${short(value / 1000)}k`, "end"));
   });
   return { place, axis: drawing("g", { "aria-hidden": "true" }, ...marks) };
 }
@@ -35,7 +35,7 @@ class Figure {
     this.numbers = element("div");
     this.node = element("figure", {},
       element("figcaption", {}, title), this.svg,
-      element("details", {}, element("summary", {}, `${title} as a table`), this.numbers));
+      element("details", {}, element("summary", {}, "As a table", element("span", { class: "hidden" }, `: ${title}`)), this.numbers));
   }
 
   draw(words, parts, numbers) {

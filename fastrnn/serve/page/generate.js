@@ -63,6 +63,11 @@ export class Panel {
     this.clear("");
   }
 
+  /** There is a new version: it writes the next text; this one is finished by the old. */
+  changed(model) {
+    this.model = model;
+  }
+
   /** Stop, and give the session back. */
   leave() {
     this.writer?.close();
@@ -97,6 +102,7 @@ export class Panel {
     if (this.running || !this.writer || !this.valid()) return;
     this.problem(null);
     find("prompt").removeAttribute("aria-invalid");
+    if (fresh && this.version !== this.model.version) this.writer.close();
     if (fresh) this.clear(find("prompt").value);
     this.setRunning(true);
     this.progress("Generating");
@@ -112,7 +118,8 @@ export class Panel {
 
   // --- answers ---------------------------------------------------------------------------------
 
-  ready({ units }) {
+  ready({ units, version }) {
+    this.version = version;
     if (units !== this.activations.units) this.activations.clear(units);
     this.cells.any.disabled = units === 0;
     this.cells.any.max = units - 1;
@@ -200,6 +207,7 @@ export class Panel {
     find("continue").disabled = running || !some || !this.writer?.connected;
     find("copy").disabled = find("clear").disabled = running || !some;
     find("text").setAttribute("aria-busy", running);
+    find("text-model").classList.toggle("running", running);
     // A disabled button loses the focus: the one that takes its place gets it.
     if (running && [find("start"), find("continue")].includes(hadFocus)) find("stop").focus();
     if (!running && hadFocus === find("stop")) find("start").focus();

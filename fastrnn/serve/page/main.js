@@ -82,7 +82,7 @@ async function open(model) {
   find("other-facts").textContent = facts(model);
   try {
     const metadata = await request(`v2/models/${encodeURIComponent(model.name)}`);
-    if (model !== list.current) return; // another one has been chosen
+    if (model.name !== list.current?.name) return; // another one has been chosen
     tryPanel.open(model, metadata);
     find("examples").replaceChildren(...examples(model, randomBody(metadata, model, 2), hasToken()));
     find("other-model").hidden = find("program").hidden = false;
@@ -96,7 +96,10 @@ async function open(model) {
 const panel = new Panel(problem);
 const tryPanel = new TryPanel(problem);
 const statistics = new Statistics(told);
-const list = new ModelList(open);
+const list = new ModelList(open, model => {
+  find("text-facts").textContent = find("other-facts").textContent = facts(model);
+  panel.changed(model);
+});
 
 function start() {
   reached = null;

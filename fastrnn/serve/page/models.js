@@ -15,9 +15,9 @@ const sessions = model => model.streams
   ? `${short(model.sessions)} session${model.sessions === 1 ? "" : "s"}` : "whole sequences only";
 
 export class ModelList {
-  /** `open(model)` is called for the model to show. */
-  constructor(open) {
-    this.open = open;
+  /** `open(model)` is called for the model to show, `changed(model)` for a new version of it. */
+  constructor(open, changed) {
+    Object.assign(this, { open, changed });
     this.models = [];
     this.current = null;
     addEventListener("hashchange", () => this.follow());
@@ -49,16 +49,18 @@ export class ModelList {
 
   /** Show the model that the address names; without one, the first that writes text. */
   follow() {
-    if (!location.hash.startsWith("#model=") && this.current) return; // the skip link's
-    const wanted = new URLSearchParams(location.hash.slice(1)).get("model");
+    const named = new URLSearchParams(location.hash.slice(1)).get("model");
+    const wanted = named ?? this.current?.name; // the skip link's fragment names none
     const model = this.models.find(({ name }) => name === wanted)
       ?? this.models.find(({ kind }) => kind === "text") ?? this.models[0];
     this.models.forEach(({ name }, k) => {
       if (name === model?.name) this.items[k].link.setAttribute("aria-current", "page");
       else this.items[k].link.removeAttribute("aria-current");
     });
-    const same = model && this.current?.name === model.name && this.current.version === model.version;
+    const before = this.current;
     this.current = model ?? null;
-    if (model && !same) this.open(model);
+    if (!model) return;
+    if (before?.name !== model.name || before.kind !== model.kind) this.open(model);
+    else if (before.version !== model.version) this.changed(model);
   }
 }
