@@ -384,7 +384,8 @@ class StreamPool:
         if tokens:
             self._check_tokens(array)
             shape = (*array.shape, self.output_size)
-            return np.ascontiguousarray(array.reshape(N, -1), np.int32), shape
+            T = array.shape[1] if array.ndim == 2 else 1
+            return np.ascontiguousarray(array.reshape(N, T), np.int32), shape
         array = real_array("x", array, np.dtype(np.float32))
         if array.ndim not in (2, 3) or array.shape[0] != N or array.shape[-1] != self.input_size:
             expected = f"(T, {self.input_size}) or ({self.input_size},) for each session"
@@ -509,6 +510,7 @@ class AsyncPool:
         self._completions = _core.Completions()
         self._waiting: dict[int, tuple[asyncio.Future[Any], Answer]] = {}
         self._last_key = 0
+        self._closed = False
         self._loop.add_reader(self._completions.fileno(), self._collect)
 
     def submit(
@@ -537,6 +539,8 @@ class AsyncPool:
         KeyError, queue.Full, ValueError, TypeError, RuntimeError
             As of `StreamPool.submit` with ``block=False``.
         """
+        if self._closed:
+            raise RuntimeError("the pool for this loop was closed")
         values, shape = (None, ()) if x is None else self.pool._one(x)
         key = self._last_key = self._last_key + 1
         answer = self.pool._submit(
@@ -567,6 +571,7 @@ class AsyncPool:
 
     def close(self) -> None:
         """Leave the loop; what is still awaited is cancelled. The pool itself goes on."""
+        self._closed = True
         self._loop.remove_reader(self._completions.fileno())
         for future, _ in self._waiting.values():
             future.cancel("the pool was closed")

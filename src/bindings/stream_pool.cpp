@@ -161,7 +161,8 @@ class Answer : public std::enable_shared_from_this<Answer> {
       const std::lock_guard<std::mutex> between_question_and_sleep(mutex_);
     }
     changed_.notify_all();
-    if (completions_) completions_->add(self);
+    // No longer its own: the two would hold each other where nobody takes it.
+    if (const auto to = std::move(completions_)) to->add(self);
   }
 
   const std::shared_ptr<const LoadedModel> model_;
