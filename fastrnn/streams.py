@@ -384,7 +384,8 @@ class StreamPool:
         if tokens:
             self._check_tokens(array)
             shape = (*array.shape, self.output_size)
-            return np.ascontiguousarray(array.reshape(N, -1), np.int32), shape
+            T = array.shape[1] if array.ndim == 2 else 1
+            return np.ascontiguousarray(array.reshape(N, T), np.int32), shape
         array = real_array("x", array, np.dtype(np.float32))
         if array.ndim not in (2, 3) or array.shape[0] != N or array.shape[-1] != self.input_size:
             expected = f"(T, {self.input_size}) or ({self.input_size},) for each session"
