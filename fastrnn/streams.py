@@ -509,6 +509,7 @@ class AsyncPool:
         self._completions = _core.Completions()
         self._waiting: dict[int, tuple[asyncio.Future[Any], Answer]] = {}
         self._last_key = 0
+        self._closed = False
         self._loop.add_reader(self._completions.fileno(), self._collect)
 
     def submit(
@@ -537,6 +538,8 @@ class AsyncPool:
         KeyError, queue.Full, ValueError, TypeError, RuntimeError
             As of `StreamPool.submit` with ``block=False``.
         """
+        if self._closed:
+            raise RuntimeError("the pool for this loop was closed")
         values, shape = (None, ()) if x is None else self.pool._one(x)
         key = self._last_key = self._last_key + 1
         answer = self.pool._submit(
@@ -567,6 +570,7 @@ class AsyncPool:
 
     def close(self) -> None:
         """Leave the loop; what is still awaited is cancelled. The pool itself goes on."""
+        self._closed = True
         self._loop.remove_reader(self._completions.fileno())
         for future, _ in self._waiting.values():
             future.cancel("the pool was closed")

@@ -13,8 +13,7 @@ struct fr_model {
   const fastrnn::Network& network() const { return loaded.network; }
   fr_status check_streams() const {
     if (network().streams()) return FR_OK;
-    return fastrnn::c_api::fail(FR_UNSUPPORTED,
-                                "model: expected one that can be streamed, but %s",
+    return fastrnn::c_api::fail(FR_UNSUPPORTED, "model: expected one that can be streamed, but %s",
                                 loaded.not_streamed.c_str());
   }
   const fr_model* keep() const {

@@ -19,8 +19,7 @@ using fastrnn::PoolStats;
 using fastrnn::StreamPool;
 
 struct fr_pool {
-  fr_pool(const fr_model* m, const PoolOptions& options)
-      : model(m), pool(m->network(), options) {}
+  fr_pool(const fr_model* m, const PoolOptions& options) : model(m), pool(m->network(), options) {}
   Index state_size() const { return model->network().state_size(); }
   std::size_t state_bytes() const { return fastrnn::state_bytes(state_size()); }
   Buffer<float> new_state() const {
@@ -108,9 +107,9 @@ struct OwnRequest : PoolRequest {
 };
 
 fr_status check_request(const fr_pool& pool, const fr_pool_request& r) {
-  if (r.reset > 1)
-    return fail(FR_INVALID_ARGUMENT, "reset: expected 0 or 1, got %zu", r.reset);
-  if (r.x && r.tokens) return fail(FR_INVALID_ARGUMENT, "x, tokens: expected one of them, got both");
+  if (r.reset > 1) return fail(FR_INVALID_ARGUMENT, "reset: expected 0 or 1, got %zu", r.reset);
+  if (r.x && r.tokens)
+    return fail(FR_INVALID_ARGUMENT, "x, tokens: expected one of them, got both");
   if (r.state_out && r.state_out_size != pool.state_bytes())
     return fail(FR_INVALID_ARGUMENT, "state_out_size: expected %zu, got %zu", pool.state_bytes(),
                 r.state_out_size);
@@ -123,7 +122,8 @@ fr_status status_of(StreamPool::Status status) {
   switch (status) {
     case StreamPool::Status::ok: return FR_OK;
     case StreamPool::Status::unknown_session:
-      return fail(FR_UNKNOWN_SESSION, "session: expected an open one, got one that is not, or expired");
+      return fail(FR_UNKNOWN_SESSION,
+                  "session: expected an open one, got one that is not, or expired");
     case StreamPool::Status::pool_full: return fail(FR_FULL, "pool: all sessions are open");
     case StreamPool::Status::queue_full:
       return fail(FR_FULL, "session: its queue is full (max_pending)");
@@ -162,7 +162,8 @@ fr_status submit(fr_pool* pool, const fr_pool_request* given, std::size_t count,
   std::vector<StreamPool::Submission> submissions;
   if (const fr_status status = make_requests(*pool, given, count, &requests, &submissions))
     return status;
-  const auto until = timeout > 0 ? StreamPool::after(timeout) : StreamPool::Clock::time_point::min();
+  const auto until =
+      timeout > 0 ? StreamPool::after(timeout) : StreamPool::Clock::time_point::min();
   const auto status =
       pool->pool.submit(submissions.data(), static_cast<Index>(submissions.size()), until);
   if (status == StreamPool::Status::ok)

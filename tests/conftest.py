@@ -8,7 +8,11 @@ import hypothesis
 import pytest
 
 TESTS = Path(__file__).parent
-sys.path[:0] = [str(TESTS), str(TESTS.parent / "tools")]  # what tests share, and reference.py
+# What tests share, reference.py, and processes.py.
+sys.path[:0] = [
+    str(folder)
+    for folder in (TESTS, TESTS.parent / "tools", TESTS.parent / "benchmarks" / "serving")
+]
 
 # Properties are checked on few examples, chosen anew on each run of a developer and always the
 # same in continuous integration. No deadline: machines differ.

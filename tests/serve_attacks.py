@@ -85,7 +85,7 @@ class Peer:
         peer = cls(reader, writer)
         try:
             yield peer
-        except (ConnectionError, asyncio.IncompleteReadError):
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.TimeoutError):
             pass  # what a server may do to an attacker
         finally:
             writer.transport.abort()

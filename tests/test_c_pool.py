@@ -6,10 +6,8 @@ import numpy as np
 import pytest
 
 import fastrnn
+from c_library import lib
 from fastrnn.serialization import serialized
-
-c_library = pytest.importorskip("c_library", exc_type=OSError)
-lib = c_library.lib
 
 
 @pytest.fixture

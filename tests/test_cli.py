@@ -19,7 +19,10 @@ from fastrnn import Trainer, cli, text
 
 TEXT = "the cat sat on the mat; the dog sat on the log.\n" * 40
 TINY = ("--hidden", "6", "--layers", "1", "--seq-len", "8", "--batch", "4", "--threads", "1")
-COMMANDS = ("train", "sample", "eval", "inspect", "export", "quantize", "forecast", "info", "bench")
+COMMANDS = (
+    *("train", "sample", "eval", "inspect", "export", "quantize", "forecast", "serve"),
+    *("info", "bench"),
+)
 COMMAND = (sys.executable, "-c", "import sys; from fastrnn.cli import main; sys.exit(main())")
 
 pytestmark = pytest.mark.usefixtures("set_num_threads")  # --threads is undone after each test

@@ -33,7 +33,7 @@ class Load:
 
     def __init__(self, urls, seed):
         self.rng = np.random.default_rng(seed)
-        self.client = StreamClient(urls[seed % 2 :] + urls[: seed % 2], "m", timeout=60)
+        self.client = StreamClient(urls[seed % 2 :] + urls[: seed % 2], "m", timeout=600)
         self.x, self.y = [], []
         self.longest = 0.0
 

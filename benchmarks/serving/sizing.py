@@ -1,112 +1,132 @@
-"""The tables of docs/scaling.md, from what steps and messages cost (see costs.py).
+"""The tables of docs/scaling.md, from what messages and steps cost (measured by costs.py).
 
-    python benchmarks/serving/sizing.py --step 3 --message 250
+    python benchmarks/serving/sizing.py --rate 100 --count 1000000 --length 50
 
-Costs are microseconds of a core. What is planned keeps cores at 60 %, Redis, which has one, at 50 %.
+Costs are processor time in microseconds. Plans keep cores at 60 %, and Redis, which has one, at
+50 %.
 """
 
 import argparse
 import math
+from typing import NamedTuple
 
-SIZES = (5, 10, 50)  # steps of a message
+
+class Cost(NamedTuple):
+    """Microseconds of a core."""
+
+    what: str
+    message: float
+    step: float
+
+    def cores(self, messages, steps):
+        """Return the cores that messages and steps of a second keep busy."""
+        return 1e-6 * (messages * self.message + steps * self.step)
+
+
+# Measured by costs.py and scoring.py, on the machine that docs/scaling.md names.
+POOL = Cost("data sets; `StreamPool` with many sessions at work", 0, 3.7)
+SERVER = Cost("server", 233, 15.3)
+STORED = Cost("server, sessions in Redis", 342, 24.5)
+REDIS = Cost("Redis", 25, 3.5)
+HAPROXY = Cost("HAProxy, both ways", 67, 2.7)
+NGINX = Cost("nginx, both ways", 67, 2.0)
+SERVER_BYTES, REDIS_BYTES = 54_690, 1_599  # of an open stream, of a stored session
+
 I, O, STATE = 40, 10, 512  # numbers in and out of a step, bytes of a state  # noqa: E741
-HEADERS = 120  # bytes of a message for WebSocket, TCP, IP and acknowledgements
+HEADERS = 120  # bytes of a message: its own head, WebSocket, TCP, IP, acknowledgements
 BUSY, BUSY_REDIS = 0.6, 0.5
-COSTS = {
-    "step": (@STEP@, "a step, many sessions at once"),
-    "message": (@MSG@, "a message, in the server"),
-    "redis-message": (@RMSG@, "a message, in the server, where its session is stored"),
-    "redis": (@REDIS@, "a message, in Redis"),
-    "haproxy": (@HAP@, "a message, in HAProxy, both ways"),
-    "nginx": (@NGX@, "a message, in nginx, both ways"),
-}
-BYTES = {
-    "stream-bytes": (@MEM@, "an open stream, in a server"),
-    "redis-bytes": (@RMEM@, "a session, in Redis"),
-}
+LENGTHS = (10, 50, 100)  # steps of messages
+GIGABIT, GIB = 8e-9, 2**30
 
 
-def streams(costs, rate, message, of_message):
-    """Return the streams that a core takes."""
-    return BUSY / (rate * (costs["step"] + of_message / message) * 1e-6)
+def table(*rows):
+    """Return rows of Markdown; the first is the head."""
+    lines = [f"| {' | '.join(map(str, row))} |" for row in rows]
+    return "\n".join([lines[0], "|" + " --- |" * len(rows[0]), *lines[1:]])
 
 
-def of_a_core(costs, rate):
-    """Yield the lines of the table of streams for each core."""
-    yield f"| messages of | StreamPool | server | server, Redis | of these: {rate:g} steps/s |"
-    yield "| --- | --- | --- | --- | --- |"
-    for size in SIZES:
-        found = [
-            f"{streams(costs, rate, size, each):,.0f}"
-            for each in (0, costs["message"], costs["redis-message"])
-        ]
-        yield f"| {size} steps | {' | '.join(found)} | {rate / size:g} messages/s each |"
-
-
-def of_a_million(costs, price):
-    """Yield the lines of the table of core-seconds for a million steps."""
-    yield f"| a million steps | core-seconds | at {price:g} $ for a core and hour |"
-    yield "| --- | --- | --- |"
-    cases = [("a data set, or a StreamPool", 0, 1)]
-    cases += [(f"messages of {size} steps", costs["message"], size) for size in SIZES]
-    cases += [(f"{case[0]}, Redis", costs["redis-message"], case[2]) for case in cases[1:]]
-    for name, of_message, size in cases:
-        seconds = costs["step"] + of_message / size
-        yield f"| {name} | {seconds:,.1f} | {seconds / 3600 * price:.5f} $ |"
-
-
-def plan(costs, count, rate, message):
-    """Yield the lines of the plan for many streams."""
-    messages, steps = count * rate / message, count * rate
-    redis_value = STATE + 4 * message * O + 250
-    wire_in, wire_out = 4 * message * I + 16 + HEADERS, 4 * message * O + 16 + HEADERS
-    cores = {
-        "servers": (messages * costs["redis-message"] + steps * costs["step"]) * 1e-6 / BUSY,
-        "HAProxy": messages * costs["haproxy"] * 1e-6 / BUSY,
-    }
-    of_redis = messages * costs["redis"] * 1e-6 / BUSY_REDIS
-    gigabit = 8e-9
-    yield "| for | it takes | |"
-    yield "| --- | --- | --- |"
-    yield f"| messages | {messages:,.0f}/s | {steps:,.0f} steps/s |"
-    yield f"| servers | {_up(cores['servers'])} cores | one process each |"
-    yield f"| HAProxy | {_up(cores['HAProxy'])} cores | {2 * count:,} sockets |"
-    yield f"| Redis | {_up(of_redis)} processes | {messages * redis_value * gigabit:,.0f} Gbit/s |"
-    memory = count * costs["stream-bytes"] / 2**30, count * costs["redis-bytes"] / 2**30
-    yield f"| memory | {_up(memory[0])} GiB of servers | {_up(memory[1])} GiB of Redis |"
-    yield (
-        f"| network | {messages * wire_in * gigabit:,.0f} Gbit/s in "
-        f"| {messages * wire_out * gigabit:,.0f} Gbit/s out |"
+def costs():
+    parts = POOL, SERVER, STORED, REDIS, HAPROXY, NGINX
+    return table(
+        ("processor time", "a message, µs", "each of its steps, µs"),
+        *((part.what, f"{part.message:g}", f"{part.step:g}") for part in parts),
     )
 
 
-def _up(value):
+def streams_of_a_core(rate):
+    """Streams for each core."""
+    rows = [("messages of", *(part.what for part in (POOL, SERVER, STORED, HAPROXY)))]
+    for length in LENGTHS:
+        parts = (POOL, SERVER, STORED, HAPROXY)
+        found = [BUSY / part.cores(rate / length, rate) for part in parts]
+        rows.append((f"{length} steps", *(f"{each:,.0f}" for each in found)))
+    return table(*rows)
+
+
+def a_million_steps(price):
+    """Core-seconds, and their price."""
+    cases = [("a data set, or a busy pool", POOL.step)]
+    for part in (SERVER, STORED):
+        for length in LENGTHS:
+            name = f"{part.what}, messages of {length} steps"
+            cases.append((name, part.message / length + part.step))
+    rows = [(name, f"{s:.1f}", f"{100 * s * price / 3600:.3f}") for name, s in cases]
+    return table(("a million steps", "core-seconds", "cents"), *rows)
+
+
+def plan(count, rate, length):
+    """What many streams need."""
+    messages, steps = count * rate / length, count * rate
+    servers = STORED.cores(messages, steps) / BUSY
+    proxies = HAPROXY.cores(messages, steps) / BUSY
+    stores = REDIS.cores(messages, steps) / BUSY_REDIS
+    stored = messages * (STATE + 4 * length * O + 250) * GIGABIT
+    wire_in = messages * (4 * length * I + HEADERS) * GIGABIT
+    wire_out = messages * (4 * length * O + HEADERS) * GIGABIT
+    return table(
+        ("part", "all", "a thousandth of it"),
+        ("streams", f"{count:,}", f"{count / 1000:,.0f}"),
+        ("messages a second", f"{messages:,.0f}", f"{messages / 1000:,.0f}"),
+        ("steps a second", f"{steps:,.0f}", f"{steps / 1000:,.0f}"),
+        ("cores for servers", up(servers), f"{servers / 1000:.1f}"),
+        ("cores for HAProxy", up(proxies), f"{proxies / 1000:.2f}"),
+        ("Redis, processes of one core", up(stores), f"{stores / 1000:.2f}"),
+        (
+            "memory of servers for streams",
+            f"{up(count * SERVER_BYTES / GIB)} GiB",
+            f"{count * SERVER_BYTES / GIB / 1000:.2f} GiB",
+        ),
+        (
+            "memory of Redis",
+            f"{up(count * REDIS_BYTES / GIB)} GiB",
+            f"{count * REDIS_BYTES / GIB / 1000:.3f} GiB",
+        ),
+        ("to Redis", f"{stored:,.0f} Gbit/s", f"{stored / 1000:.3f} Gbit/s"),
+        ("from clients", f"{wire_in:,.0f} Gbit/s", f"{wire_in / 1000:.3f} Gbit/s"),
+        ("to clients", f"{wire_out:,.0f} Gbit/s", f"{wire_out / 1000:.3f} Gbit/s"),
+    )
+
+
+def up(value):
     return f"{math.ceil(value):,}"
+
+
+def tables(rate=100, count=1_000_000, length=50, price=0.04):
+    """Return all tables."""
+    return (
+        costs(), streams_of_a_core(rate), a_million_steps(price), plan(count, rate, length)
+    )  # fmt: skip
 
 
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    for name, (default, help_text) in {**COSTS, **BYTES}.items():
-        parser.add_argument(f"--{name}", type=float, default=default, help=f"of {help_text}")
     parser.add_argument("--rate", type=float, default=100, help="steps/s of a stream")
     parser.add_argument("--count", type=int, default=1_000_000, help="streams of the plan")
     parser.add_argument("--length", type=int, default=50, help="steps of its messages")
     parser.add_argument("--price", type=float, default=0.04, help="of a core for an hour")
-    arguments = parser.parse_args()
-    costs = {name: getattr(arguments, name.replace("-", "_")) for name in (*COSTS, *BYTES)}
-    print("| cost | |\n| --- | --- |")
-    for name, (_, text) in COSTS.items():
-        print(f"| {text} | {costs[name]:g} µs |")
-    for name, (_, text) in BYTES.items():
-        print(f"| {text} | {costs[name]:,.0f} bytes |")
-    for table in (
-        of_a_core(costs, arguments.rate),
-        of_a_million(costs, arguments.price),
-        plan(costs, arguments.count, arguments.rate, arguments.length),
-    ):
-        print("", *table, sep="\n")
+    print(*tables(**vars(parser.parse_args())), sep="\n\n")
 
 
 if __name__ == "__main__":

@@ -16,13 +16,15 @@ examples:
   fastrnn serve speech=gru.safetensors book --port 9000
   fastrnn serve book,max_sessions=100 --host 0.0.0.0 --token-file tokens
 
-A model is a file that fastrnn.save wrote, or the folder of one. NAME= is its name
-in URLs; quotas follow with commas: max_sessions, max_steps, max_running. A changed
-file is served as soon as it is whole; sessions of the old one go on with the old one.
+A model is a file that fastrnn.save wrote, or the folder of one. NAME= is its
+name in URLs; quotas follow with commas: max_sessions, max_steps, max_running.
+A changed file is served as soon as it is whole; sessions of the old one go on
+with the old one.
 
 With tokens, each request needs one: Authorization: Bearer TOKEN. They come from
---token-file, one a line, or the environment variable FASTRNN_TOKENS, at least 16
-characters each (python -c "import secrets; print(secrets.token_urlsafe())").
+--token-file, one a line, or the environment variable FASTRNN_TOKENS, at least
+16 characters each:
+  python -c "import secrets; print(secrets.token_urlsafe())" > tokens
 The server does not encrypt: over a network, put a proxy with TLS before it.
 
 SIGTERM ends it once all that was accepted is answered.

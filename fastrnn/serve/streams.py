@@ -348,6 +348,8 @@ class Stream:
                         message = protocol.pack_frame(pending.position, 0, y)
                         stored.answered(pending.end, message)
             ready.append((self._pending.popleft(), message))
+            if message is CLOSE or isinstance(message, StreamError):
+                break
         return ready, changed
 
     async def _send(self, message: bytes | str) -> None:

@@ -356,7 +356,7 @@ async def _talk(websocket: WebSocket, service: Service, model: ServedModel, clie
 
 
 async def _send(websocket: WebSocket, message: str) -> None:
-    """Send a message; WebSocketDisconnect if the socket is closed, by the client or for its sins."""
+    """Send a message; WebSocketDisconnect if the socket is closed, by whomever."""
     try:
         await websocket.send_text(message)
     except RuntimeError:

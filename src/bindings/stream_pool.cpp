@@ -161,7 +161,8 @@ class Answer : public std::enable_shared_from_this<Answer> {
       const std::lock_guard<std::mutex> between_question_and_sleep(mutex_);
     }
     changed_.notify_all();
-    if (completions_) completions_->add(self);
+    // No longer its own: the two would hold each other where nobody takes it.
+    if (const auto to = std::move(completions_)) to->add(self);
   }
 
   const std::shared_ptr<const LoadedModel> model_;
@@ -258,6 +259,7 @@ class Pool {
     answer->key = key;
     if (state) answer->set_state(read(*state));
     std::vector<StreamPool::Submission> submissions;
+    submissions.reserve(static_cast<std::size_t>(n));
     for (Index i = 0; i < n; ++i) {
       answer->request(i).reset = reset;
       submissions.push_back({ids[i], &answer->request(i)});
@@ -345,7 +347,11 @@ class Pool {
 
 PoolOptions options(Index capacity, Index max_batch, double max_delay, Index max_pending,
                     double idle_timeout, int threads) {
-  return {capacity, max_batch, StreamPool::nanoseconds(max_delay), max_pending, StreamPool::nanoseconds(idle_timeout),
+  return {capacity,
+          max_batch,
+          StreamPool::nanoseconds(max_delay),
+          max_pending,
+          StreamPool::nanoseconds(idle_timeout),
           threads};
 }
 

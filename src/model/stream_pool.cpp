@@ -260,6 +260,7 @@ StreamPool::Status StreamPool::submit(const Submission* submissions, Index count
     room_.wait_until(lock, until);
     --waiting_for_room_;
   }
+  const Index ready_before = ready_count_;
   for (Index i = 0; i < count; ++i) {
     Slot& slot = *find(submissions[i].session);
     PoolRequest* const request = submissions[i].request;
@@ -272,7 +273,10 @@ StreamPool::Status StreamPool::submit(const Submission* submissions, Index count
     leave_idle(&slot - slots_.data());
     make_ready(&slot - slots_.data(), now);
   }
-  if (idle_workers_ > 0) work_.notify_one();
+  // A worker that waits for more sessions need not be told of each: waking it up costs more than the
+  // rest of a submission. It was told of the first, and is told when the pass is full.
+  const bool wanted = options_.max_delay.count() == 0 || ready_before == 0 || is_full();
+  if (idle_workers_ > 0 && ready_count_ > ready_before && wanted) work_.notify_one();
   return Status::ok;
 }
 
@@ -318,9 +322,7 @@ bool StreamPool::wait_for_rows(Lock& lock) {
       sleep(lock, Clock::time_point::max());
       continue;
     }
-    // No more can come than sessions are open.
-    const bool full = ready_count_ >= std::min(options_.max_batch, stats_.sessions);
-    if (full || options_.max_delay.count() == 0 || !accepting_) return true;
+    if (is_full() || options_.max_delay.count() == 0 || !accepting_) return true;
     const auto until = slots_[ready_[ready_first_]].since + options_.max_delay;
     if (Clock::now() >= until) return true;
     sleep(lock, until);

@@ -4,6 +4,7 @@
 // what a session gets has the bits of that session run alone.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
@@ -121,6 +122,8 @@ class StreamPool {
   void free_slot(Index slot);
   PoolRequest* take_requests(Slot& slot);
   void expire(Clock::time_point now);
+  // Whether a pass cannot become larger: no more can come than sessions are open.
+  bool is_full() const { return ready_count_ >= std::min(options_.max_batch, stats_.sessions); }
   Status reserve(const Submission* submissions, Index count);
   void tell_if_empty();
   bool wait_for_rows(Lock& lock);

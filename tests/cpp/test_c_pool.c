@@ -170,7 +170,8 @@ static void test_states(const fr_model* model) {
 
   memcpy(damaged, state, size);
   damaged[size / 2] ^= 1;
-  CHECK_FAILS(fr_pool_import(pool, a, damaged, size), FR_INVALID_ARGUMENT, "state: the bytes are damaged");
+  CHECK_FAILS(fr_pool_import(pool, a, damaged, size), FR_INVALID_ARGUMENT,
+              "state: the bytes are damaged");
   CHECK_FAILS(fr_pool_import(pool, a, state, size - 1), FR_INVALID_ARGUMENT, "state: ");
   CHECK_FAILS(fr_pool_import(pool, a, "abc", 3), FR_INVALID_ARGUMENT, "state: expected the bytes");
   CHECK_FAILS(fr_pool_open(pool, damaged, size, &c), FR_INVALID_ARGUMENT, "state: ");
@@ -275,9 +276,9 @@ static void test_requests(const fr_model* model) {
   const fr_pool_request good = request_of(session, x, steps, y, &to);
   fr_pool_request r = good, two[2];
   fr_pool_stats stats;
-#define REFUSED(change, status, part)                         \
-  r = good;                                                   \
-  change;                                                     \
+#define REFUSED(change, status, part) \
+  r = good;                           \
+  change;                             \
   CHECK_FAILS(fr_pool_submit(pool, &r, 1, 0), (status), part)
   REFUSED(r.session = 0, FR_UNKNOWN_SESSION, "session: ");
   REFUSED(r.session = session + 1, FR_UNKNOWN_SESSION, "session: ");

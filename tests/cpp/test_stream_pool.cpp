@@ -341,9 +341,8 @@ void full_queues(const Network& net) {
   Held c(net, 4);
   expect(c.try_send(4) == Status::ok, "room for 4");
   std::thread ending;
-  expect(c.wait_for_room([&] {
-           ending = std::thread([&] { c.pool.shut_down(false); });
-         }) == Status::shut_down,
+  expect(c.wait_for_room([&] { ending = std::thread([&] { c.pool.shut_down(false); }); }) ==
+             Status::shut_down,
          "to be woken by the pool's end");
   c.go.open();
   ending.join();
@@ -387,8 +386,7 @@ void drains(const Network& net, int rounds) {
       expect(send(pool, client, client.add(net, 1, random)) == Status::ok, "to be accepted");
     }
     std::thread ending([&] { pool.shut_down(true); });
-    for (Client& client : clients)
-      expect(pool.close(client.session) == Status::ok, "to be closed");
+    for (Client& client : clients) expect(pool.close(client.session) == Status::ok, "to be closed");
     ending.join();
     for (Client& client : clients) client.check(net);
     expect(pool.stats().sessions == 0, "no session to be open");

@@ -31,9 +31,11 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.randrange(10**9))
     parser.add_argument("--at-once", type=int, default=12)
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        with Server(*models(Path(folder)).values(), *LIMITS) as server:
-            return run(server, arguments)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Server(*models(Path(folder)).values(), *LIMITS) as server,
+    ):
+        return run(server, arguments)
 
 
 def run(server: Server, arguments: argparse.Namespace) -> int:

@@ -12,7 +12,8 @@ from serve_attacks import LIMITS, frame, resident, troubles
 from serve_cases import Server, models
 
 UPGRADE = (
-    b"GET /v2/models/%s HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"GET /v2/models/%s HTTP/1.1\r\nHost: localhost\r\n"
+    b"Upgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Key: Y4pCWXSEDpAXqAr/8yGsfA==\r\nSec-WebSocket-Version: 13\r\n%s\r\n"
 )
 ENDLESS = 50_000_000  # bytes; a server that takes so many would take all
@@ -110,12 +111,15 @@ def test_many_small_requests_at_once_are_answered(server):
 
 def test_a_body_that_nobody_reads_may_not_trickle_for_ever(server):
     head = b"GET /v2 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n"
-    with connected(server, head) as connection:
+
+    def trickle(connection):
         end = time.monotonic() + SLOW
-        with pytest.raises(ConnectionError):
-            while time.monotonic() < end:
-                connection.sendall(b"a")
-                time.sleep(0.1)
+        while time.monotonic() < end:
+            connection.sendall(b"a")
+            time.sleep(0.1)
+
+    with connected(server, head) as connection, pytest.raises(ConnectionError):
+        trickle(connection)
 
 
 @pytest.mark.parametrize("path", [b"two/stream", b"text/generate"])
@@ -150,6 +154,7 @@ def test_what_is_no_websocket_any_more_is_closed_in_silence(server, path):
     """Errors of the WebSocket itself, while the server has something to say."""
     text = b'{"type":"generate","max_tokens":10000}' if b"text" in path else b'{"type":"open"}'
     for wrong in (
+        frame(b"\xff", 1) + frame(b"", 8),
         frame(b"\xff", 1),
         frame(b"a", 3),
         frame(b"a" * 20_000),

@@ -1,5 +1,6 @@
 """What a server does not take: too large, too slow, too much at once, endless."""
 
+import asyncio
 import gzip
 import json
 import socket
@@ -215,3 +216,38 @@ def test_a_client_that_takes_no_answer_is_cut_off(server):
                 cut = True
             assert server.get("/v2/health/live")[0] == 200
         assert cut
+
+
+def test_a_model_has_its_own_number_of_requests_at_once(tmp_path):
+    from fastrnn.serve.metrics import Metrics
+    from fastrnn.serve.models import Models
+    from fastrnn.serve.service import Service
+    from fastrnn.serve.settings import Settings
+
+    files = models(tmp_path)
+    settings = Settings(max_running=3)
+    named = [f"{files['two']},max_running=1", str(files["text"])]
+
+    async def most_at_once(service, name):
+        running = most = 0
+
+        async def one():
+            nonlocal running, most
+            async with service.turn(service.model(name)):
+                running += 1
+                most = max(most, running)
+                await asyncio.sleep(0)
+                running -= 1
+
+        await asyncio.gather(*(one() for _ in range(10)))
+        return most
+
+    async def run():
+        served = Models(settings, named, Metrics())
+        served.load()
+        service = Service(settings, served, Metrics())
+        found = [await most_at_once(service, name) for name in ("two", "text")]
+        await service.close()
+        return found
+
+    assert asyncio.run(run()) == [1, 3]

@@ -20,11 +20,10 @@ import pytest
 pytest.importorskip("fastapi")
 pytest.importorskip("redis")
 
+from processes import ServerProcess, free_port
+
 from fastrnn.serve.client import StreamClient
 from stream_cases import I, alone, make_model, redis_server, save_model, steps
-
-from processes import ServerProcess, free_port  # isort: skip - beside the load program, as stream_cases says
-
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "serving"
 SERVERS, STREAMS, SECONDS = 3, 12, 300

@@ -12,13 +12,12 @@ pytest.importorskip("redis")
 ray = pytest.importorskip("ray")
 serve = pytest.importorskip("ray.serve")
 
+from processes import free_port
+
 from fastrnn.interop.ray import build_app
+from fastrnn.serve.client import StreamClient
 from ray_cases import cluster  # noqa: F401
 from stream_cases import alone, make_model, redis_server, save_model
-
-from processes import free_port  # isort: skip - beside the load program, as stream_cases says
-
-from fastrnn.serve.client import StreamClient
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own
 STREAMS = 8

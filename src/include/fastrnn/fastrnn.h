@@ -45,9 +45,9 @@ typedef enum fr_status {
   FR_OK = 0,
   FR_INVALID_ARGUMENT = 1, /* null, a wrong size, an unknown token, ... */
   FR_OUT_OF_MEMORY = 2,
-  FR_IO_ERROR = 3,      /* the file cannot be opened or read */
-  FR_INVALID_MODEL = 4, /* the file is damaged, or none that fastrnn.save wrote */
-  FR_UNSUPPORTED = 5,   /* a sound model of which this library cannot do what was asked */
+  FR_IO_ERROR = 3,        /* the file cannot be opened or read */
+  FR_INVALID_MODEL = 4,   /* the file is damaged, or none that fastrnn.save wrote */
+  FR_UNSUPPORTED = 5,     /* a sound model of which this library cannot do what was asked */
   FR_INTERNAL_ERROR = 6,  /* a defect of this library */
   FR_FULL = 7,            /* of pools: no room for a session, or for more steps of one */
   FR_UNKNOWN_SESSION = 8, /* closed, expired, or never opened */
@@ -175,13 +175,13 @@ typedef struct fr_pool fr_pool;
 typedef uint64_t fr_session; /* never given twice by a pool, and never 0 */
 
 typedef struct fr_pool_options {
-  size_t struct_size;  /* sizeof(fr_pool_options) */
-  size_t capacity;     /* sessions that can be open at once, at most 2^24; 0: 1024 */
-  size_t threads;      /* of the pool, at most 1024; 0: one for each processor */
-  size_t max_batch;    /* sessions of a pass, at most 64; 0: 64 */
-  size_t max_pending;  /* steps of a session that may wait; what is submitted at once may have more,
+  size_t struct_size; /* sizeof(fr_pool_options) */
+  size_t capacity;    /* sessions that can be open at once, at most 2^24; 0: 1024 */
+  size_t threads;     /* of the pool, at most 1024; 0: one for each processor */
+  size_t max_batch;   /* sessions of a pass, at most 64; 0: 64 */
+  size_t max_pending; /* steps of a session that may wait; what is submitted at once may have more,
                           where none waits. 0: 1024 */
-  double max_delay;    /* seconds that steps may wait for those of other sessions, while a pass is not
+  double max_delay; /* seconds that steps may wait for those of other sessions, while a pass is not
                           full. 0: a thread takes what is there; while all are busy, passes fill */
   double idle_timeout; /* seconds after which a session that nobody used is closed; 0: never */
 } fr_pool_options;
@@ -203,7 +203,7 @@ FR_API fr_status fr_pool_close(fr_pool* pool, fr_session session);
 
 /* Steps of a session. The struct is copied; the arrays must last until done() is called. */
 typedef struct fr_pool_request {
-  size_t struct_size;    /* sizeof(fr_pool_request) */
+  size_t struct_size; /* sizeof(fr_pool_request) */
   fr_session session;
   size_t reset;          /* 1: before the steps, back to the initial state; else 0 */
   const void* state;     /* not null: before the steps, to this state (of fr_pool_export; copied) */

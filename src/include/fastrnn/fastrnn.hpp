@@ -227,7 +227,8 @@ class Pool {
   // state: of export_state; empty: the model's initial one.
   fr_session open(Span<const unsigned char> state = {}) {
     fr_session session = 0;
-    detail::check(fr_pool_open(get(), state.size() ? state.data() : nullptr, state.size(), &session));
+    detail::check(
+        fr_pool_open(get(), state.size() ? state.data() : nullptr, state.size(), &session));
     return session;
   }
   void close(fr_session session) { detail::check(fr_pool_close(get(), session)); }
