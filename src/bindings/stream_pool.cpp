@@ -253,9 +253,11 @@ class Pool {
     const py::gil_scoped_release release;
     pool_->shut_down(drain);
   }
+  void tell() { pool().tell(); }
   PoolStats stats() { return pool().stats(); }
 
   // x (n, steps, input_size) or tokens (n, steps) of n sessions, or neither: no steps. None: no room.
+  // With completions, threads that sleep are not told: tell() is to follow.
   std::shared_ptr<Answer> submit(const py::array& sessions, const py::object& x,
                                  const py::object& tokens, bool wants_state, bool reset,
                                  const Bytes& state, double timeout,
@@ -271,10 +273,11 @@ class Pool {
       answer->request(i).reset = reset;
       submissions.push_back({ids[i], &answer->request(i)});
     }
+    const bool tell = completions == nullptr;  // a loop tells once in a turn
     answer->begin(std::move(completions));
     StreamPool::Status status = StreamPool::Status::queue_full;
     const auto try_until = [&](Clock::time_point until) {
-      status = pool().submit(submissions.data(), n, until);
+      status = pool().submit(submissions.data(), n, until, tell);
       return status != StreamPool::Status::queue_full;
     };
     try {
@@ -408,6 +411,7 @@ void register_stream_pool(py::module_& m) {
       .def("submit", &Pool::submit, py::arg("sessions"), py::arg("x"), py::arg("tokens"),
            py::arg("wants_state"), py::arg("reset"), py::arg("state"), py::arg("timeout"),
            py::arg("completions"), py::arg("key"))
+      .def("tell", &Pool::tell)
       .def("read_state", &Pool::read_state, py::arg("state"))
       .def("hidden", &Pool::hidden)
       .def("stats", [](Pool& p) { return as_dict(p.stats()); })
