@@ -64,7 +64,7 @@ own_reports() { # folder
 tsan() {
   build tsan thread -DFASTRNN_PYTHON=OFF &&
     TSAN_OPTIONS="ignore_noninstrumented_modules=1:suppressions=$suppressions/tsan.supp" \
-      "$out/tsan/test_threads" && "$out/tsan/test_stream_threads" && "$out/tsan/test_stream_pool" 30
+      "$out/tsan/test_threads" && "$out/tsan/test_stream_threads" && "$out/tsan/test_stream_pool" 10
 }
 
 fuzz() {
