@@ -65,7 +65,7 @@ async def stream(client, seed, stop, x, y):
     await client.close()
 
 
-def test_sessions_go_on_when_a_replica_is_killed(served):
+def test_sessions_go_on_when_replicas_are_killed(served):
     address, model = served
     given = {"name": "input", "shape": [1, 2, I], "datatype": "FP32", "data": [0.5] * 2 * I}
     request = urllib.request.Request(
@@ -85,12 +85,14 @@ def test_sessions_go_on_when_a_replica_is_killed(served):
             for seed, (client, x, y) in enumerate(zip(clients, xs, ys, strict=True))
         ]
         await answered(ys, 5)
-        assert len(replicas()) == 2
-        ray.kill(ray.get_actor(**replicas()[0]), no_restart=False)
-        await answered(ys, 10)
+        both = replicas()
+        assert len(both) == 2
+        for replica in both:  # Ray may have given all streams to one
+            ray.kill(ray.get_actor(**replica), no_restart=False)
+            await answered(ys, 10)
         stop.set()
         await asyncio.gather(*tasks)
-        assert 0 < sum(client.connections > 1 for client in clients) < STREAMS
+        assert all(client.connections > 1 for client in clients)
         for x, y in zip(xs, ys, strict=True):
             np.testing.assert_array_equal(np.concatenate(y), alone(model, np.concatenate(x)))
 
