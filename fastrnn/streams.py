@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
 from concurrent.futures import CancelledError
 from os import PathLike
@@ -509,6 +510,7 @@ class AsyncPool:
         self._loop = asyncio.get_running_loop()
         self._completions = _core.Completions()
         self._waiting: dict[int, tuple[asyncio.Future[Any], Answer]] = {}
+        self._telling: asyncio.Handle | None = None  # of what this turn of the loop submitted
         self._last_key = 0
         self._closed = False
         self._loop.add_reader(self._completions.fileno(), self._collect)
@@ -553,9 +555,16 @@ class AsyncPool:
             completions=self._completions,
             key=key,
         )
+        if self._telling is None:  # waking a thread costs more than a submission: once in a turn
+            self._telling = self._loop.call_soon(self._tell)
         future = self._loop.create_future()
         self._waiting[key] = future, answer
         return future
+
+    def _tell(self) -> None:
+        self._telling = None
+        with contextlib.suppress(RuntimeError):  # a forked child, or a pool that was shut down
+            self.pool._pool.tell()
 
     def _collect(self) -> None:
         for done in self._completions.take():
@@ -572,6 +581,9 @@ class AsyncPool:
     def close(self) -> None:
         """Leave the loop; what is still awaited is cancelled. The pool itself goes on."""
         self._closed = True
+        if self._telling is not None:
+            self._telling.cancel()
+            self._tell()
         self._loop.remove_reader(self._completions.fileno())
         for future, _ in self._waiting.values():
             future.cancel("the pool was closed")

@@ -54,7 +54,12 @@ def fixed(tmp_path, monkeypatch, set_num_threads):
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
 def test_docstrings(path):
     parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
-    module = importlib.import_module(".".join(parts).removesuffix(".__init__"))
+    try:
+        module = importlib.import_module(".".join(parts).removesuffix(".__init__"))
+    except ImportError as error:
+        if parts[1] != "interop":
+            raise
+        pytest.skip(f"NOT TESTED: {error}")
     for test in doctest.DocTestFinder(exclude_empty=True).find(module):
         test.globs.update(np=np, fastrnn=fastrnn)
         run(test)

@@ -56,6 +56,21 @@ def test_a_program_ends_with_steps_that_wait(end):
     assert run(f"pool, session, answer = waiting()\nprint(len(pool))\n{end}") == ["2"]
 
 
+def test_a_program_ends_while_daemon_threads_wait():
+    """A thread that comes back after the interpreter ended must not take the process with it."""
+    run("""
+import atexit, time
+pool, session, answer = waiting(max_pending=1)
+for wait in (answer.result, lambda: pool.submit(session, x)):
+    threading.Thread(target=wait, daemon=True).start()
+class Slow:
+    def __del__(self, sleep=time.sleep):
+        sleep(0.5)
+sys.modules["slow"] = Slow()
+time.sleep(0.1)
+""")
+
+
 def test_a_program_ends_with_an_async_pool_whose_loop_is_gone():
     assert run("""
 pool = fastrnn.StreamPool(model, 4)
@@ -77,6 +92,7 @@ pool, session, answer = waiting()
 child = os.fork()
 if not child:
     uses = (lambda: pool.submit(session, x), pool.open, lambda: pool.close(session), pool.stats)
+    uses += (answer.result,)
     for use in uses:
         try:
             use()
@@ -90,7 +106,7 @@ if not child:
     sys.exit()
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), len(pool))
 """)
-    assert printed == ["refused"] * 4 + ["8", "0", "2"]
+    assert printed == ["refused"] * 5 + ["8", "0", "2"]
 
 
 def test_pools_in_cycles_are_collected():

@@ -42,6 +42,7 @@ except ImportError:
 
 I, H, O = 40, 128, 10  # noqa: E741
 BANK = 64  # different messages
+WINDOW = 16  # messages under way that the server allows
 LATE = 0.005  # seconds after which a message counts as sent late
 WARM_UP = 3.0  # seconds that do not count
 
@@ -70,8 +71,8 @@ class Stream(asyncio.Protocol):
         self.path = "/v2/models/m/stream"
         self.loop = asyncio.get_running_loop()
         self.opened, self.ended = self.loop.create_future(), self.loop.create_future()
-        self.latencies, self.late, self.sent, self.received = [], 0, 0, 0
-        self.due = collections.deque()  # of messages without an answer
+        self.latencies, self.late, self.sent, self.answered = [], 0, 0, 0
+        self.due = collections.deque()  # times of messages without an answer, the oldest first
         self.digest = hashlib.blake2b()
         self.buffer = b""
         self.upgraded = False
@@ -89,26 +90,36 @@ class Stream(asyncio.Protocol):
 
     def wait(self):
         if self.next < self.end:
-            self.loop.call_later(max(0.0, self.next - time.monotonic()), self.send_steps)
+            self.loop.call_later(max(0.0, self.next - time.monotonic()), self.become_due)
         else:
-            self.send(0x81, protocol.write_message("close").encode())
+            self.next = None
+            self.send_due()
 
-    def send_steps(self):
-        self.late += self.next >= self.count_from and time.monotonic() - self.next > LATE
-        header = protocol.HEADER.pack(self.sent * self.steps, self.received)
-        self.send(0x82, header + self.message(self.sent).tobytes())
+    def become_due(self):
         self.due.append(self.next)
-        self.sent += 1
         self.next += self.period
+        self.send_due()
         self.wait()
+
+    def send_due(self):
+        """Send what is due, as far as the server allows; at the end say goodbye."""
+        while self.sent < self.answered + len(self.due) and self.sent < self.answered + WINDOW:
+            due = self.due[self.sent - self.answered]
+            self.late += due >= self.count_from and time.monotonic() - due > LATE
+            header = protocol.HEADER.pack(self.sent * self.steps, self.answered * self.steps)
+            self.send(0x82, header + self.message(self.sent).tobytes())
+            self.sent += 1
+        if self.next is None and not self.due:
+            self.send(0x81, protocol.write_message("close").encode())
 
     def take_answer(self, frame):
         due = self.due.popleft()
         if due >= self.count_from:
             self.latencies.append(time.monotonic() - due)
-        assert protocol.frame_position(frame) == self.received
-        self.received += self.steps
+        assert protocol.frame_position(frame) == self.answered * self.steps
+        self.answered += 1
         self.digest.update(memoryview(frame)[protocol.HEADER.size :])
+        self.send_due()
 
     def is_right(self):
         """Whether the answers had the bits of the model alone."""

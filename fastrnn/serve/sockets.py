@@ -6,6 +6,7 @@ import asyncio
 from typing import cast
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.exceptions import InvalidState
 from websockets.frames import Frame
 
 from .settings import Settings
@@ -59,7 +60,10 @@ def websocket_protocol(settings: Settings) -> type[asyncio.Protocol]:
 
         def send_receive_event_to_app(self) -> None:
             self._frames = 0
-            super().send_receive_event_to_app()
+            try:
+                super().send_receive_event_to_app()
+            except InvalidState:  # no UTF-8, and a close came with it
+                self.transport.abort()
 
         def send_keepalive_ping(self) -> None:
             self._frames = 0

@@ -26,6 +26,11 @@ constexpr auto after = StreamPool::after;
 
 class Answer;
 
+// Threads of a pool do not exist in a forked child.
+[[noreturn]] void throw_forked() {
+  throw std::runtime_error("the pool belongs to the process that made it, not to its children");
+}
+
 // Answers that are done, for a loop that waits for a file descriptor: readable while there are some.
 class Completions {
  public:
@@ -105,6 +110,7 @@ class Answer : public std::enable_shared_from_this<Answer> {
     state_in_ = std::move(state);
     request(0).state_in = state_in_.data();
   }
+  ::pid_t process() const { return process_; }
   PoolRequest& request(Index i) { return requests_[static_cast<std::size_t>(i)].request; }
   Index count() const { return count_; }
 
@@ -165,6 +171,7 @@ class Answer : public std::enable_shared_from_this<Answer> {
     if (const auto to = std::move(completions_)) to->add(self);
   }
 
+  const ::pid_t process_ = ::getpid();
   const std::shared_ptr<const LoadedModel> model_;
   const Index count_, steps_;
   Buffer<float> x_, y_, state_in_, states_;
@@ -188,11 +195,11 @@ bool wait_for(double timeout, Wait wait) {
   const auto until = after(timeout);
   for (;;) {
     const auto piece = std::min(until, after(0.1));
-    bool over;
-    {
-      const py::gil_scoped_release release;
-      over = wait(piece);
-    }
+    // Not by a guard: where the interpreter has ended meanwhile, taking its lock ends this thread, which
+    // must not happen in a destructor.
+    PyThreadState* const state = PyEval_SaveThread();
+    const bool over = wait(piece);
+    PyEval_RestoreThread(state);
     if (over) return true;
     if (PyErr_CheckSignals() != 0) throw py::error_already_set();
     if (piece == until) return false;
@@ -246,9 +253,11 @@ class Pool {
     const py::gil_scoped_release release;
     pool_->shut_down(drain);
   }
+  void tell() { pool().tell(); }
   PoolStats stats() { return pool().stats(); }
 
   // x (n, steps, input_size) or tokens (n, steps) of n sessions, or neither: no steps. None: no room.
+  // With completions, threads that sleep are not told: tell() is to follow.
   std::shared_ptr<Answer> submit(const py::array& sessions, const py::object& x,
                                  const py::object& tokens, bool wants_state, bool reset,
                                  const Bytes& state, double timeout,
@@ -264,10 +273,11 @@ class Pool {
       answer->request(i).reset = reset;
       submissions.push_back({ids[i], &answer->request(i)});
     }
+    const bool tell = completions == nullptr;  // a loop tells once in a turn
     answer->begin(std::move(completions));
     StreamPool::Status status = StreamPool::Status::queue_full;
     const auto try_until = [&](Clock::time_point until) {
-      status = pool().submit(submissions.data(), n, until);
+      status = pool().submit(submissions.data(), n, until, tell);
       return status != StreamPool::Status::queue_full;
     };
     try {
@@ -302,8 +312,7 @@ class Pool {
 
  private:
   StreamPool& pool() {
-    if (::getpid() != process_)
-      throw std::runtime_error("the pool belongs to the process that made it, not to its children");
+    if (::getpid() != process_) throw_forked();
     return *pool_;
   }
 
@@ -376,8 +385,9 @@ void register_stream_pool(py::module_& m) {
       .def("cancelled", &Answer::cancelled)
       .def("wait",
            [](Answer& answer, double timeout) {
-             return answer.done() ||
-                    wait_for(timeout, [&](auto until) { return answer.wait(until); });
+             if (answer.done()) return true;
+             if (answer.process() != ::getpid()) throw_forked();
+             return wait_for(timeout, [&](auto until) { return answer.wait(until); });
            })
       .def("y", &Answer::y)
       .def("states", &Answer::states);
@@ -401,6 +411,7 @@ void register_stream_pool(py::module_& m) {
       .def("submit", &Pool::submit, py::arg("sessions"), py::arg("x"), py::arg("tokens"),
            py::arg("wants_state"), py::arg("reset"), py::arg("state"), py::arg("timeout"),
            py::arg("completions"), py::arg("key"))
+      .def("tell", &Pool::tell)
       .def("read_state", &Pool::read_state, py::arg("state"))
       .def("hidden", &Pool::hidden)
       .def("stats", [](Pool& p) { return as_dict(p.stats()); })

@@ -247,7 +247,7 @@ StreamPool::Status StreamPool::reserve(const Submission* submissions, Index coun
 }
 
 StreamPool::Status StreamPool::submit(const Submission* submissions, Index count,
-                                      Clock::time_point until) {
+                                      Clock::time_point until, bool tell) {
   Lock lock(mutex_);
   auto now = Clock::now();
   expire(now);
@@ -276,8 +276,13 @@ StreamPool::Status StreamPool::submit(const Submission* submissions, Index count
   // A worker that waits for more sessions need not be told of each: waking it up costs more than the
   // rest of a submission. It was told of the first, and is told when the pass is full.
   const bool wanted = options_.max_delay.count() == 0 || ready_before == 0 || is_full();
-  if (idle_workers_ > 0 && ready_count_ > ready_before && wanted) work_.notify_one();
+  if (tell && idle_workers_ > 0 && ready_count_ > ready_before && wanted) work_.notify_one();
   return Status::ok;
+}
+
+void StreamPool::tell() {
+  const Lock lock(mutex_);
+  if (idle_workers_ > 0 && ready_count_ > 0) work_.notify_one();
 }
 
 void StreamPool::shut_down(bool drain) {

@@ -83,7 +83,10 @@ class StreamPool {
   // All of them, or none. Requests of a session are done in the order in which they were submitted.
   // Where queues are full, waits for room until `until`. Not to be called from done() with a time to
   // wait: room comes when done() has returned.
-  Status submit(const Submission* submissions, Index count, Clock::time_point until);
+  // tell false: threads that sleep are told only by tell(), once for what several calls brought.
+  Status submit(const Submission* submissions, Index count, Clock::time_point until,
+                bool tell = true);
+  void tell();
   // Nothing is accepted from now on; what was, is done first (drain) or cancelled. Ends the threads;
   // of several calls at once each returns when all that has happened. Not to be called from done().
   void shut_down(bool drain);

@@ -154,6 +154,7 @@ def test_what_is_no_websocket_any_more_is_closed_in_silence(server, path):
     """Errors of the WebSocket itself, while the server has something to say."""
     text = b'{"type":"generate","max_tokens":10000}' if b"text" in path else b'{"type":"open"}'
     for wrong in (
+        frame(b"\xff", 1) + frame(b"", 8),
         frame(b"\xff", 1),
         frame(b"a", 3),
         frame(b"a" * 20_000),

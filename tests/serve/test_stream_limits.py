@@ -244,15 +244,16 @@ def test_a_client_that_does_not_read_is_cut_off(tmp_path):
     wide = fastrnn.Sequential(fastrnn.GRU(I, 4, seed=0), fastrnn.Linear(4, 2000, seed=1))
 
     async def main():
-        async with serving(save_model(tmp_path, wide), send_timeout=0.3) as server:
+        options = {"send_timeout": 0.3, "max_frame": 1 << 24}
+        async with serving(save_model(tmp_path, wide), **options) as server:
             loop = asyncio.get_running_loop()
             found = await handshake(server)
             with found:
                 await loop.sock_sendall(found, client_frame(protocol.write_message("open")))
-                for number in range(14):  # 640 kB of answers each
-                    frame = protocol.pack_frame(80 * number, 80 * max(0, number - 1), steps(80))
+                await until(lambda: server.attached == 1)
+                for number in range(14):  # 1.1 MB of answers each: more than the system holds
+                    frame = protocol.pack_frame(140 * number, 0, steps(140))
                     await loop.sock_sendall(found, client_frame(frame))
-                    await asyncio.sleep(0.01)
                 await until(lambda: server.service.sessions and server.attached == 0)
                 await until(lambda: not server.uvicorn.server_state.connections)
 

@@ -46,7 +46,7 @@ class Conversation:
     def __init__(self, server, model="lstm", **options):
         url = f"{server.ws}/v2/models/{model}/generate"
         self._stack = contextlib.ExitStack()
-        opened = connect(url, close_timeout=2, max_queue=16, **options)
+        opened = connect(url, close_timeout=60, max_queue=16, **options)
         self.socket = self._stack.enter_context(opened)
         self.ready = self.receive()
 
@@ -89,7 +89,7 @@ def sampled(path, length, prompt="", **options):
     return "".join(sample(model.model, model.vocabulary, length, prime=prompt, **options))
 
 
-def wait_until(true, seconds=30):
+def wait_until(true, seconds=300):
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end
