@@ -199,6 +199,7 @@ StreamPool::Status StreamPool::close(Session session) {
     Slot* const slot = find(session);
     if (!slot) return Status::unknown_session;
     const Index at = slot - slots_.data();
+    room_.notify_all();   // who waits for room in this session waits in vain
     if (slot->running) {  // whose thread does the rest
       slot->closing = true;
       return Status::ok;
@@ -209,7 +210,6 @@ StreamPool::Status StreamPool::close(Session session) {
       leave_idle(at);
     cancelled = take_requests(*slot);
     free_slot(at);
-    room_.notify_all();
     tell_if_empty();
   }
   cancel(cancelled);
@@ -405,7 +405,6 @@ PoolRequest* StreamPool::give_back(const Row* rows, Index count) {
     }
   }
   running_ -= count;
-  if (cancelled && waiting_for_room_ > 0) room_.notify_all();
   tell_if_empty();
   return cancelled;
 }

@@ -334,7 +334,10 @@ void full_queues(const Network& net) {
 
   Held b(net, 4);
   expect(b.try_send(40) == Status::ok, "a request alone to have more steps");
-  expect(b.wait_for_room([&] { b.pool.close(b.client.session); }) == Status::unknown_session,
+  expect(b.wait_for_room([&] {
+    std::this_thread::sleep_for(20ms);  // until it waits, most likely
+    b.pool.close(b.client.session);
+  }) == Status::unknown_session,
          "to be woken by the session's end");
   b.end();
 
