@@ -25,7 +25,7 @@ def test_a_server_stands_what_clients_may_send(tmp_path):
         memory = []
         for number in range(4):
             statuses = asyncio.run(attack(server, SEED + number, count=120, at_once=12))
-            assert {200, 400, 404} <= set(statuses)
+            assert {101, 400} <= set(statuses)  # some get in, some do not
             until(lambda: at_rest(server))
             assert server.infer("two", {"input": x}) == before
             memory.append(resident(server.process))

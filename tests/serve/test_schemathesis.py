@@ -8,6 +8,7 @@ import pytest
 schemathesis = pytest.importorskip("schemathesis", reason="NOT TESTED: needs schemathesis")
 pytest.importorskip("fastapi", reason="NOT TESTED: needs fastrnn[serve]")
 
+from schemathesis.core.control import SkipTest
 from schemathesis.generation import GenerationMode
 from schemathesis.specs.openapi import checks as openapi
 
@@ -50,6 +51,7 @@ def test_all_operations(server, mode):
     operations = [each.ok() for each in schema.get_all_operations()]
     assert len(operations) >= 12
     version = server.get("/v2/models/two", Authorization=f"Bearer {TOKEN}")[1]["versions"][0]
+    checked = 0
     for operation in operations:
         strategy = operation.as_strategy(generation_mode=mode)
 
@@ -64,4 +66,9 @@ def test_all_operations(server, mode):
                 headers={"Authorization": f"Bearer {TOKEN}"}, checks=CHECKS, timeout=60
             )
 
-        check()
+        try:
+            check()
+            checked += 1
+        except SkipTest:  # an operation that takes nothing cannot be given what is wrong
+            continue
+    assert checked >= 6
