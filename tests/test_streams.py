@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import multiprocessing
+import os
 import queue
 import threading
 import time
@@ -425,7 +426,7 @@ def in_child(pool, connection):
     del pool
 
 
-@pytest.mark.skipif(not hasattr(time, "pthread_getcpuclockid"), reason="fork is of POSIX")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:This process.*multi-threaded:DeprecationWarning")
 def test_a_forked_child_is_told(pool):
     here, there = multiprocessing.Pipe()
